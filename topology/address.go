@@ -1,0 +1,85 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Address is an address on a device, with its prefix length.
+type Address struct {
+	Device string
+	Prefix netip.Prefix
+	// NoPrefixRoute keeps the kernel from adding the route of the address's
+	// network (ip-address(8), noprefixroute).
+	NoPrefixRoute bool
+}
+
+type addressOp struct {
+	meta Meta
+	addr Address
+	del  bool
+}
+
+// NewAddress is the op that puts an address on a device.
+func NewAddress(m Meta, node string, a Address) Op {
+	m.Key = Key{node, "address", a.Device + " " + a.Prefix.String()}
+	return addressOp{m, a, false}
+}
+
+func (o addressOp) About() Meta { return o.meta }
+func (o addressOp) Shell(Dialect) []string {
+	verb, tail := "add", ""
+	if o.del {
+		verb = "del"
+	} else if o.addr.NoPrefixRoute {
+		tail = " noprefixroute"
+	}
+	return []string{fmt.Sprintf("ip -n %s addr %s %s dev %s%s", o.meta.Key.Node, verb, o.addr.Prefix, o.addr.Device, tail)}
+}
+
+func (o addressOp) Apply(_ context.Context, w World) error {
+	n, err := w.Node(o.meta.Key.Node)
+	if err != nil {
+		return err
+	}
+	dev, err := LinkByName(n, o.addr.Device)
+	if err != nil {
+		return fail(o, err)
+	}
+	a := &netlink.Addr{IPNet: ipNet(o.addr.Prefix)}
+	if a.IP.To4() != nil {
+		// As `ip addr add` does it without brd: no broadcast address. Zero
+		// tells the library not to work one out.
+		a.Broadcast = net.IPv4zero
+	}
+	if o.addr.NoPrefixRoute {
+		a.Flags = unix.IFA_F_NOPREFIXROUTE
+	}
+	if o.del {
+		err = n.Netlink().AddrDel(dev, a)
+		if errors.Is(err, unix.EADDRNOTAVAIL) {
+			err = nil
+		}
+		return fail(o, err)
+	}
+	err = n.Netlink().AddrAdd(dev, a)
+	if errors.Is(err, unix.EEXIST) {
+		err = nil
+	}
+	return fail(o, err)
+}
+
+func (o addressOp) Undo() (Op, bool) {
+	o.del = !o.del
+	return o, true
+}
+
+func ipNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

@@ -1,0 +1,132 @@
+package topology
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Diff is the ops that bring a kernel from the state that old makes to the one
+// that new makes. What is only in old is undone, last first; then what is new
+// or different is applied, in new's order. An ordered group (a chain of rules)
+// of which any member differs is undone and built again as a whole. Routes of a
+// node whose addresses or device states change are applied again, since the
+// kernel drops routes with the address or device they rest on.
+//
+// An op that is only in old and cannot be undone is an error, which names its
+// place.
+func Diff(old, new []Op) ([]Op, error) {
+	before, after := index(old), index(new)
+	groups := changedGroups(old, new)
+	touched := make(map[string]bool) // nodes with a changed address or device
+
+	var ops []Op
+	for _, o := range slices.Backward(old) {
+		m := o.About()
+		if _, kept := after[m.Key]; kept && !groups[group(m)] {
+			continue
+		}
+		u, ok := o.Undo()
+		if !ok {
+			return nil, fmt.Errorf("%s: %s: %q cannot be taken back by itself; give the value it should have instead", m.Pos, m.Key.Node, strings.Join(o.Shell(Dialect{}), "; "))
+		}
+		ops = append(ops, u)
+		if m.Key.Kind == "address" || m.Key.Kind == "device" || m.Key.Kind == "link" {
+			touched[m.Key.Node] = true
+		}
+	}
+	for _, n := range new {
+		m := n.About()
+		was, had := before[m.Key]
+		again := m.Key.Kind == "route" && touched[m.Key.Node]
+		if had && Same(was, n) && !groups[group(m)] && !again {
+			continue
+		}
+		// An address whose options changed is another address to the kernel.
+		if had && m.Key.Kind == "address" {
+			if u, ok := was.Undo(); ok {
+				ops = append(ops, u)
+				touched[m.Key.Node] = true
+			}
+		}
+		ops = append(ops, n)
+	}
+	return ops, nil
+}
+
+func index(ops []Op) map[Key]Op {
+	m := make(map[Key]Op, len(ops))
+	for _, o := range ops {
+		m[o.About().Key] = o
+	}
+	return m
+}
+
+// group is a node's chain, or "" for an op that is in none.
+func group(m Meta) string {
+	if m.Group == "" {
+		return ""
+	}
+	return m.Key.Node + " " + m.Group
+}
+
+func changedGroups(old, new []Op) map[string]bool {
+	chains := func(ops []Op) map[string][]string {
+		c := make(map[string][]string)
+		for _, o := range ops {
+			if g := group(o.About()); g != "" {
+				c[g] = append(c[g], o.Shell(Dialect{})...)
+			}
+		}
+		return c
+	}
+	a, b := chains(old), chains(new)
+	changed := make(map[string]bool)
+	for g := range a {
+		changed[g] = !slices.Equal(a[g], b[g])
+	}
+	for g := range b {
+		changed[g] = !slices.Equal(a[g], b[g])
+	}
+	return changed
+}
+
+// Mutation changes a plan on purpose.
+type Mutation func([]Op) ([]Op, error)
+
+// Omit is the mutation that leaves out every op of a role. A role that no op
+// plays is an error, since leaving it out would prove nothing.
+func Omit(role Role) Mutation {
+	return func(ops []Op) ([]Op, error) {
+		left := slices.DeleteFunc(slices.Clone(ops), func(o Op) bool { return o.About().Role == role })
+		if len(left) == len(ops) {
+			names := make([]string, 0)
+			for _, r := range Roles(ops) {
+				names = append(names, string(r))
+			}
+			return nil, fmt.Errorf("no op plays the role %q here; the roles are %s", role, strings.Join(names, ", "))
+		}
+		return left, nil
+	}
+}
+
+// Roles are the roles that ops play, each once, in their first order.
+func Roles(ops []Op) []Role {
+	var roles []Role
+	for _, o := range ops {
+		if r := o.About().Role; !slices.Contains(roles, r) {
+			roles = append(roles, r)
+		}
+	}
+	return roles
+}
+
+// Features are what a kernel needs for ops, each once, sorted.
+func Features(ops []Op) []Feature {
+	var fs []Feature
+	for _, o := range ops {
+		fs = append(fs, o.About().Needs...)
+	}
+	slices.Sort(fs)
+	return slices.Compact(fs)
+}

@@ -1,0 +1,123 @@
+// Package topology holds what a lab is made of below LVS: networks, nodes,
+// links, addresses, routes and sysctls as wished, and the Op, the one value by
+// which lvslab changes a kernel.
+//
+// A plan is a list of ops made without touching a kernel. An op knows its key,
+// the role it plays, why it is needed, where in the lab file it comes from, and
+// the command line a person would type for it, so that the same list is
+// applied, printed, compared and mutated.
+//
+// The package knows no LVS; rules of packet filters and of IPVS are ops of the
+// packages above it.
+package topology
+
+import (
+	"context"
+	"net"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/lvslab/lvslab/topology/source"
+)
+
+// Key names the one thing that an op makes. Two ops with the same key are two
+// wishes about the same thing.
+type Key struct{ Node, Kind, ID string }
+
+func (k Key) String() string { return k.Node + " " + k.Kind + " " + k.ID }
+
+// Role says what an op is there for, in fine grain: leaving out all ops of one
+// role is a mistake that a person could make ("arp-ignore", "tunnel-up").
+type Role string
+
+// Feature is something that a kernel must have for an op to be applied, named
+// as its module is ("ip_vs_rr", "ipip", "sch_netem").
+type Feature string
+
+// Meta is what every op can say about itself.
+type Meta struct {
+	Key  Key
+	Role Role
+	// Why is a sentence for a reader of the plan, without its full stop.
+	Why string
+	Pos source.Pos
+	// Needs are the kernel features without which the op cannot be applied.
+	Needs []Feature
+	// Group names an ordered chain on the node ("arp-rules"): when one member
+	// changes, Diff rebuilds the whole chain. Empty for all others.
+	Group string
+}
+
+// Dialect names the programs of a printed script where they differ between
+// machines.
+type Dialect struct {
+	// Arptables is "arptables" or "arptables-legacy".
+	Arptables string
+}
+
+// Op is one change to one node's kernel.
+type Op interface {
+	About() Meta
+	// Shell is the command lines a person would type, with the node's name as
+	// the name of its network namespace. They say everything that the op
+	// does: two ops with equal keys and equal Shell lines are the same.
+	Shell(Dialect) []string
+	// Apply brings the kernel to what the op wishes; applying twice is as
+	// applying once.
+	Apply(context.Context, World) error
+	// Undo is the op that takes this one back. It is false where there is no
+	// way back.
+	Undo() (Op, bool)
+}
+
+// World is where ops are applied: the running nodes of one lab.
+type World interface {
+	// AddNode makes a node with a network namespace of its own.
+	AddNode(ctx context.Context, name string) (Node, error)
+	// RemoveNode ends the node's processes and lets its namespace go.
+	RemoveNode(name string) error
+	// Node finds a running node.
+	Node(name string) (Node, error)
+}
+
+// Node is one running node.
+type Node interface {
+	Name() string
+	// Do runs f on a thread that is in the node's network namespace. f must
+	// not start goroutines that expect to be there too.
+	Do(f func() error) error
+	// Netlink is a route socket opened in the node's namespace; it can be used
+	// from any thread.
+	Netlink() *netlink.Handle
+	// NsFd is the node's network namespace, open for as long as the node runs.
+	NsFd() int
+	// StartDaemon starts a server in the node; one with the same name must not
+	// be running.
+	StartDaemon(ctx context.Context, d Daemon) error
+	// StopDaemon stops it and returns when its sockets are closed. Stopping
+	// one that does not run is no error.
+	StopDaemon(name string) error
+}
+
+// Daemon describes a server that a node runs.
+type Daemon struct {
+	// Name is unique in its node: "http" or "http:8080".
+	Name string
+	// Service is the protocol spoken: "http".
+	Service string
+	// Port is the TCP port listened on, at every address of the node.
+	Port uint16
+}
+
+// NetAddr is a node's interface found by its MAC address.
+type NetAddr struct {
+	Node, Device string
+	MAC          net.HardwareAddr
+}
+
+// Same reports whether two ops with equal keys wish for the same thing.
+func Same(a, b Op) bool {
+	d := Dialect{Arptables: "arptables"}
+	return slices.Equal(a.Shell(d), b.Shell(d))
+}

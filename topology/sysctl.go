@@ -1,0 +1,106 @@
+package topology
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// writeSysctl writes a key in dotted form on the calling thread's namespace. A
+// name part with dots in it (a VLAN device) is written with slashes, as
+// sysctl(8) has it.
+func writeSysctl(key, value string, missingOK bool) error {
+	path, err := SysctlPath(key)
+	if err != nil {
+		return err
+	}
+	err = os.WriteFile(path, []byte(value), 0)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, os.ErrNotExist):
+		if missingOK {
+			return nil
+		}
+		return fmt.Errorf("sysctl %s: this kernel has no such key here (no file %s)", key, path)
+	}
+	return fmt.Errorf("sysctl %s=%s: %w", key, value, err)
+}
+
+// SysctlPath is the file of a net sysctl. Keys are in dotted form, or with
+// slashes where a device's name has a dot. Only keys below net. belong to a
+// network namespace; any other is an error, as is one that would lead out of
+// /proc/sys/net.
+func SysctlPath(key string) (string, error) {
+	p := key
+	if !strings.Contains(key, "/") {
+		p = strings.ReplaceAll(key, ".", "/")
+	}
+	parts := strings.Split(p, "/")
+	if len(parts) < 3 || parts[0] != "net" ||
+		slices.ContainsFunc(parts, func(s string) bool { return s == "" || s == "." || s == ".." || strings.ContainsAny(s, "\x00\n ") }) {
+		return "", fmt.Errorf("sysctl %q: only keys below net. belong to a node, as in net.ipv4.conf.all.rp_filter", key)
+	}
+	return "/proc/sys/" + p, nil
+}
+
+type sysctlOp struct {
+	meta       Meta
+	key, value string
+}
+
+// NewSysctl is the op that sets a net sysctl in a node. Keys are as sysctl(8)
+// takes them. Every plan pins all the keys that it rests on, so a change back
+// is a sysctl op too and Undo has no way.
+func NewSysctl(m Meta, node, key, value string) Op {
+	m.Key = Key{node, "sysctl", key}
+	if m.Role == "" {
+		m.Role = SysctlRole(key)
+	}
+	return sysctlOp{m, key, value}
+}
+
+// SysctlRole is the role that a key plays in a lab by its last part.
+func SysctlRole(key string) Role {
+	switch key[strings.LastIndexAny(key, "./")+1:] {
+	case "ip_forward", "forwarding":
+		return "ip-forwarding"
+	case "rp_filter":
+		return "reverse-path-filter"
+	case "arp_ignore":
+		return "arp-ignore"
+	case "arp_announce":
+		return "arp-announce"
+	case "disable_ipv6":
+		return "ipv6-off"
+	case "send_redirects", "accept_redirects":
+		return "redirects"
+	}
+	return "sysctl"
+}
+
+func (o sysctlOp) About() Meta { return o.meta }
+func (o sysctlOp) optional() bool {
+	// A kernel without IPv6 has no key to turn it off by, and needs none.
+	return strings.HasPrefix(o.key, "net.ipv6.") && strings.HasSuffix(o.key, "disable_ipv6")
+}
+
+func (o sysctlOp) Shell(Dialect) []string {
+	line := fmt.Sprintf("ip netns exec %s sysctl -qw %s=%s", o.meta.Key.Node, o.key, o.value)
+	if o.optional() {
+		line += " 2>/dev/null || true"
+	}
+	return []string{line}
+}
+
+func (o sysctlOp) Apply(_ context.Context, w World) error {
+	n, err := w.Node(o.meta.Key.Node)
+	if err != nil {
+		return err
+	}
+	return fail(o, n.Do(func() error { return writeSysctl(o.key, o.value, o.optional()) }))
+}
+func (o sysctlOp) Undo() (Op, bool) { return nil, false }
