@@ -1,0 +1,145 @@
+package assert
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/lvslab/lvslab/topology/source"
+)
+
+// output checks what the step's last command left.
+type output struct {
+	head
+	Exit    *int   `yaml:"exit"`
+	Matches string `yaml:"matches"`
+	Lacks   string `yaml:"lacks"`
+	re, not *regexp.Regexp
+}
+
+func decodeOutput(d *source.Decoder, n *yaml.Node, h head) Check {
+	c := &output{}
+	d.Decode(n, c)
+	c.head = h
+	var err error
+	if c.re, err = regexp.Compile(c.Matches); err != nil {
+		d.Fail(n, "matches: %v", err)
+	}
+	if c.not, err = regexp.Compile(c.Lacks); err != nil {
+		d.Fail(n, "lacks: %v", err)
+	}
+	if c.Exit == nil && c.Matches == "" && c.Lacks == "" {
+		d.Fail(n, "output needs exit:, matches: or lacks:")
+	}
+	return c
+}
+
+func (c *output) Begin(_ context.Context, env Env) (Pending, error) {
+	var want []string
+	if c.Exit != nil {
+		want = append(want, fmt.Sprintf("the command exits with %d", *c.Exit))
+	}
+	if c.Matches != "" {
+		want = append(want, fmt.Sprintf("its output matches %q", c.Matches))
+	}
+	if c.Lacks != "" {
+		want = append(want, fmt.Sprintf("its output does not match %q", c.Lacks))
+	}
+	wanted := strings.Join(want, ", ")
+	return judge(func(context.Context) (Result, bool) {
+		outs := env.Outcomes().Outputs
+		r := Result{Wanted: wanted}
+		if len(outs) == 0 {
+			r.Seen = "no command ran in this step before this expectation"
+			return r, false
+		}
+		o := outs[len(outs)-1]
+		r.Pass = o.Note == "" && (c.Exit == nil || *c.Exit == o.Exit) && c.re.MatchString(o.Text) && (c.Lacks == "" || !c.not.MatchString(o.Text))
+		r.Seen = fmt.Sprintf("exit %d", o.Exit)
+		if first, _, _ := strings.Cut(strings.TrimSpace(o.Text), "\n"); first != "" {
+			r.Seen += ": " + first
+		}
+		if o.Note != "" {
+			r.Seen += " (" + o.Note + ")"
+		}
+		if !r.Pass {
+			r.Evidence = []Evidence{{o.Node + "# " + o.Command, o.Text}}
+		}
+		return r, false
+	}), nil
+}
+
+// file checks a file of a node, as the node sees it.
+type file struct {
+	head
+	Node    string  `yaml:"node,required"`
+	Path    string  `yaml:"path,required"`
+	Missing bool    `yaml:"missing"`
+	Lines   *int    `yaml:"lines"`
+	Is      *string `yaml:"is"`
+	Matches string  `yaml:"matches"`
+	re      *regexp.Regexp
+}
+
+func decodeFile(d *source.Decoder, n *yaml.Node, h head) Check {
+	c := &file{}
+	d.Decode(n, c)
+	c.head = h
+	var err error
+	if c.re, err = regexp.Compile(c.Matches); err != nil {
+		d.Fail(n, "matches: %v", err)
+	}
+	if !strings.HasPrefix(c.Path, "/") {
+		d.Fail(n, "path: %q does not begin with /", c.Path)
+	}
+	if some := c.Lines != nil || c.Is != nil || c.Matches != ""; some == c.Missing {
+		d.Fail(n, "file needs lines:, is: or matches:, or else missing: true")
+	}
+	return c
+}
+
+func (c *file) Refs() []Ref { return nodeRefs(c.pos, c.Node) }
+
+func (c *file) Begin(_ context.Context, env Env) (Pending, error) {
+	want := c.Node + ":" + c.Path
+	switch {
+	case c.Missing:
+		want += " does not exist"
+	case c.Lines != nil && *c.Lines == 0:
+		want += " is empty"
+	case c.Lines != nil:
+		want += fmt.Sprintf(" holds %d lines", *c.Lines)
+	case c.Is != nil:
+		want += fmt.Sprintf(" holds %q", *c.Is)
+	}
+	if c.Matches != "" {
+		want += fmt.Sprintf(", matching %q", c.Matches)
+	}
+	return judge(func(context.Context) (Result, bool) {
+		r := Result{Wanted: want}
+		data, err := env.ReadFile(c.Node, c.Path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			r.Seen, r.Pass = "no such file", c.Missing
+			return r, false
+		case err != nil:
+			return noAnswer(want, err)
+		}
+		s := string(data)
+		lines := strings.Count(s, "\n")
+		if s != "" && !strings.HasSuffix(s, "\n") {
+			lines++
+		}
+		r.Seen = fmt.Sprintf("%d lines", lines)
+		r.Pass = !c.Missing && (c.Lines == nil || *c.Lines == lines) && (c.Is == nil || *c.Is == s) && c.re.MatchString(s)
+		if !r.Pass {
+			r.Evidence = []Evidence{{c.Node + ":" + c.Path, s}}
+		}
+		return r, false
+	}), nil
+}

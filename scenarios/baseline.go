@@ -1,0 +1,104 @@
+package scenarios
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/lvslab/lvslab/topology"
+	"github.com/lvslab/lvslab/topology/source"
+)
+
+// setting is one sysctl of a node, with who wishes it.
+type setting struct {
+	key, value, why string
+	pos             source.Pos
+}
+
+func (s setting) op(node string) topology.Op {
+	return topology.NewSysctl(topology.Meta{Why: s.why, Pos: s.pos}, node, s.key, s.value)
+}
+
+// pinned is what every node begins with, whatever the machine does: a new
+// namespace takes the values of conf.all and conf.default from the initial one
+// (net.core.devconf_inherit_init_net, Documentation/admin-guide/sysctl/net.rst).
+// The values are the kernel's own defaults, but for IPv6, which is off, and
+// rp_filter, which some distributions turn on.
+func pinned(devices []string) []setting {
+	const why = "pinned, so that the machine's own setting does not decide"
+	list := []setting{{key: "net.ipv4.ip_forward", value: "0", why: why}}
+	for _, dev := range devices {
+		for _, k := range []string{"rp_filter", "arp_ignore", "arp_announce", "arp_filter", "accept_local", "proxy_arp"} {
+			list = append(list, setting{key: "net.ipv4.conf." + dev + "." + k, value: "0", why: why})
+		}
+		list = append(list, setting{key: "net.ipv4.conf." + dev + ".send_redirects", value: "1", why: why})
+	}
+	for _, dev := range []string{"all", "default"} {
+		list = append(list, setting{key: "net.ipv6.conf." + dev + ".disable_ipv6", value: "1", why: "this lab has no IPv6; captures stay clean"})
+	}
+	return list
+}
+
+// sysctls are a node's settings: the pinned ones, above them the lab's, those
+// of the ARP suppression, and the node's own. Each key comes once, with its
+// last value. early ones are set before there are links, so that the links
+// inherit conf.default; late ones name a link.
+func (l *Lab) sysctls(node string, n Node) (early, late []setting) {
+	devices := []string{"all", "default", "lo"}
+	if l.usesTunnel(node, n) {
+		devices = append(devices, "tunl0")
+	}
+	list := pinned(devices)
+	set := func(s setting) {
+		s.key = canonicalSysctl(s.key)
+		if i := slices.IndexFunc(list, func(o setting) bool { return o.key == s.key }); i >= 0 {
+			list[i] = s
+			return
+		}
+		list = append(list, s)
+	}
+	for _, e := range l.Sysctls {
+		set(setting{e.Name, e.Value, "the lab wishes it on every node", e.Pos})
+	}
+	l.hiding(node, func(v *VirtualService, _ RealServer, part string, _ netip.Addr) {
+		vip := v.Address.Addr.Addr()
+		switch part {
+		case partARPIgnore:
+			set(setting{
+				"net.ipv4.conf.all.arp_ignore", "1",
+				fmt.Sprintf("%s does not answer who has %s, which is not on the device asked", node, vip), v.ARPSuppression.Pos,
+			})
+		case partARPAnnounce:
+			set(setting{
+				"net.ipv4.conf.all.arp_announce", "2",
+				fmt.Sprintf("%s asks for others by the address of the device it asks on, not as %s", node, vip), v.ARPSuppression.Pos,
+			})
+		}
+	})
+	for _, e := range n.Sysctls {
+		set(setting{e.Name, e.Value, node + "'s own setting", e.Pos})
+	}
+	for _, s := range list {
+		if slices.ContainsFunc(n.Links, func(k source.Entry[Link]) bool { return namesDevice(s.key, k.Name) }) {
+			late = append(late, s)
+		} else {
+			early = append(early, s)
+		}
+	}
+	return early, late
+}
+
+// namesDevice reports whether a key belongs to one device:
+// net.ipv4.conf.eth0.rp_filter.
+func namesDevice(key, device string) bool {
+	return strings.Contains(key, "."+device+".") || strings.Contains(key, "/"+device+"/")
+}
+
+// canonicalSysctl is a key with dots, so that two spellings of one key meet.
+func canonicalSysctl(key string) string {
+	if strings.Contains(key, "/") && !strings.Contains(key, ".") {
+		return strings.ReplaceAll(key, "/", ".")
+	}
+	return key
+}

@@ -1,0 +1,287 @@
+package scenarios
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/lvslab/lvslab/assert"
+	"github.com/lvslab/lvslab/topology"
+	"github.com/lvslab/lvslab/topology/source"
+)
+
+// check looks at the lab as its file has it, and at every state that its steps
+// bring it to.
+func (l *Lab) check() source.List {
+	errs := l.structure()
+	if len(errs) > 0 {
+		return errs
+	}
+	found := l.reachability()
+	state := l
+	for i := range l.Steps {
+		s := &l.Steps[i]
+		for j := range s.Do {
+			a := &s.Do[j]
+			next := state
+			var list source.List
+			switch {
+			case a.patch != nil:
+				next, list = state.patched(a.patch)
+			case a.Link != nil:
+				if list = state.linkRefs(a.Link); len(list) == 0 {
+					next, list = state.withLink(a.Link)
+				}
+			default:
+				list = state.actionRefs(a)
+			}
+			if len(list) == 0 && next != state {
+				list = next.structure()
+			}
+			if len(list) > 0 {
+				errs = append(errs, list...)
+				continue
+			}
+			if next != state {
+				found = append(found, next.reachability()...)
+				state = next
+			}
+		}
+		for _, e := range s.Expect {
+			if e.Check != nil {
+				errs = append(errs, state.refs(e.Refs())...)
+			}
+		}
+	}
+	return append(errs, l.allow(found)...)
+}
+
+// allow keeps the findings that the lab does not allow, and adds the
+// permissions that nothing made use of.
+func (l *Lab) allow(found source.List) source.List {
+	var errs source.List
+	used := make(map[string]bool)
+	for _, f := range found {
+		if slices.ContainsFunc(l.Allow, func(a Allowed) bool { return a.Code == f.Code }) {
+			used[f.Code] = true
+			l.Findings = append(l.Findings, f)
+			continue
+		}
+		errs = append(errs, f)
+	}
+	for _, a := range l.Allow {
+		if !used[a.Code] {
+			errs.Add(a.Pos, "allow: %s is not found in this lab; take it out", a.Code)
+		}
+	}
+	if sorted, ok := l.Findings.Err().(source.List); ok { //nolint:errorlint // Err returns a List as it is
+		l.Findings = sorted
+	}
+	return errs
+}
+
+// structure finds what makes no sense whatever the lab is about: names that
+// lead nowhere, names that are not allowed.
+func (l *Lab) structure() source.List {
+	var errs source.List
+	if len(l.Nodes) == 0 {
+		errs.Add(l.Pos, "a lab needs nodes")
+	}
+	for _, w := range l.Networks {
+		l.checkName(&errs, "network", w.Name, w.Pos)
+		if n, ok := l.Nodes.Get(w.Name); ok {
+			errs.Add(w.Pos, "network %s has the name of the node at %s; each has a namespace of its own", w.Name, n.Pos)
+		}
+	}
+	checkSysctls(&errs, l.Sysctls)
+	for _, e := range l.Nodes {
+		l.checkName(&errs, "node", e.Name, e.Pos)
+		l.checkNode(&errs, e.Name, e.Value)
+	}
+	seen := make(map[netip.AddrPort]string)
+	for _, e := range l.VirtualServices {
+		l.checkName(&errs, "virtual service", e.Name, e.Pos)
+		l.checkService(&errs, e.Value)
+		if first, twice := seen[e.Value.Address.Addr]; twice {
+			errs.Add(e.Pos, "virtual service %s has the address of %s", e.Name, first)
+		}
+		seen[e.Value.Address.Addr] = e.Name
+	}
+	return errs
+}
+
+func (l *Lab) checkName(errs *source.List, what, s string, pos source.Pos) {
+	if !name.MatchString(s) {
+		errs.Add(pos, "%s name %q: %s", what, s, nameRule)
+	}
+}
+
+func checkSysctls(errs *source.List, m source.Map[string]) {
+	for _, e := range m {
+		if _, err := topology.SysctlPath(e.Name); err != nil {
+			errs.Add(e.Pos, "%v", err)
+		}
+		if strings.ContainsAny(e.Value, "\n\x00") {
+			errs.Add(e.Pos, "sysctl %s: a value is one line", e.Name)
+		}
+	}
+}
+
+func (l *Lab) checkNode(errs *source.List, nodeName string, n Node) {
+	for _, link := range n.Links {
+		if !validDevice(link.Name) || link.Name == "lo" || strings.HasPrefix(link.Name, "tunl") {
+			errs.Add(link.Pos, "a link cannot be called %q: small letters, digits, - and _, at most 15, and neither lo nor tunl0", link.Name)
+		}
+		if _, ok := l.Networks.Get(link.Value.Network); !ok {
+			errs.Add(link.Value.Pos, "%s", source.Unknown("network", link.Value.Network, l.Networks.Names()))
+		}
+	}
+	for _, d := range n.Devices {
+		if d.Name != "lo" && d.Name != "tunl0" {
+			errs.Add(d.Pos, "%s", source.Unknown("device", d.Name, []string{"lo", "tunl0"}))
+		}
+	}
+	for _, r := range n.Routes {
+		if r.Device != "" && !n.has(r.Device) {
+			errs.Add(r.Pos, "%s", source.Unknown("device", r.Device, n.deviceNames()))
+		}
+	}
+	checkSysctls(errs, n.Sysctls)
+	ports := make(map[uint16]source.Pos)
+	for _, s := range n.Serve {
+		if first, twice := ports[s.Port]; twice {
+			errs.Add(s.Pos, "node %s serves port %d twice; the first is at %s", nodeName, s.Port, first)
+		}
+		ports[s.Port] = s.Pos
+	}
+}
+
+// has reports whether the node has a device: a link, lo, or tunl0.
+func (n Node) has(dev string) bool { return slices.Contains(n.deviceNames(), dev) }
+
+func (n Node) deviceNames() []string { return append(n.Links.Names(), "lo", "tunl0") }
+
+func (l *Lab) checkService(errs *source.List, v *VirtualService) {
+	if v.Scheduler != "" && !slices.Contains(schedulers(), v.Scheduler) {
+		errs.Add(v.Pos, "%s", source.Unknown("scheduler", v.Scheduler, schedulers()))
+	}
+	if len(v.Directors) == 0 {
+		errs.Add(v.Pos, "directors is an empty list")
+	}
+	for _, d := range v.Directors {
+		l.checkNodeRef(errs, v.Pos, d)
+		l.checkPlacement(errs, v.VIP.Directors, d)
+	}
+	seen := make(map[string]bool)
+	carried := false
+	for _, r := range v.RealServers {
+		l.checkNodeRef(errs, r.Pos, r.Node)
+		l.checkPlacement(errs, v.VIP.RealServers, r.Node)
+		if seen[r.Node] {
+			errs.Add(r.Pos, "real server %s is here a second time", r.Node)
+		}
+		seen[r.Node] = true
+		carried = carried || v.methodOf(r).RealServerVIP.Device != ""
+		if slices.Contains(v.Directors, r.Node) {
+			errs.Add(r.Pos, "real server %s is a director of the same service", r.Node)
+		}
+	}
+	if carried && v.ARPSuppression == nil {
+		errs.Add(v.Pos, "arp_suppression is missing: the real servers carry the virtual IP, so say what keeps them from answering ARP for it: sysctl, arptables, or none")
+	}
+}
+
+// schedulers are those of ipvsadm(8).
+func schedulers() []string {
+	return []string{"rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh", "twos"}
+}
+
+func (l *Lab) checkPlacement(errs *source.List, p *Placement, node string) {
+	n, ok := l.Nodes.Get(node)
+	if p == nil || p.Device == "" || !ok || n.has(p.Device) {
+		return
+	}
+	errs.Add(p.Pos, "node %s: %s", node, source.Unknown("device", p.Device, n.deviceNames()))
+}
+
+func (l *Lab) checkNodeRef(errs *source.List, pos source.Pos, node string) bool {
+	if _, ok := l.Nodes.Get(node); !ok {
+		errs.Add(pos, "%s", source.Unknown("node", node, l.Nodes.Names()))
+		return false
+	}
+	return true
+}
+
+// refs looks up the names that a check uses.
+func (l *Lab) refs(refs []assert.Ref) source.List {
+	var errs source.List
+	for _, r := range refs {
+		switch r.Kind {
+		case assert.NodeRef:
+			l.checkNodeRef(&errs, r.Pos, r.Name)
+		case assert.AddressRef:
+			if _, err := l.Resolve(r.Name); err != nil {
+				errs.Add(r.Pos, "%v", err)
+			}
+		}
+	}
+	return errs
+}
+
+// actionRefs looks up the names that an action uses and fills in what the lab
+// leaves to be worked out.
+func (l *Lab) actionRefs(a *Action) source.List {
+	var errs source.List
+	from := func(s *string) {
+		if *s == "" {
+			clients := l.Clients()
+			if len(clients) != 1 {
+				errs.Add(a.Pos, "from is missing: there are %d nodes that neither balance nor serve", len(clients))
+				return
+			}
+			*s = clients[0]
+		}
+		l.checkNodeRef(&errs, a.Pos, *s)
+	}
+	switch {
+	case a.Request != nil:
+		from(&a.Request.From)
+		addr, err := l.resolvePort(a.Request.To)
+		errs.AddError(a.Request.Pos, err)
+		a.Request.Addr = addr
+	case a.Ping != nil:
+		from(&a.Ping.From)
+		addr, err := l.Resolve(a.Ping.To)
+		errs.AddError(a.Ping.Pos, err)
+		a.Ping.Addr = addr
+	case a.Run != nil:
+		l.checkNodeRef(&errs, a.Run.Pos, a.Run.Node)
+	case a.Write != nil:
+		l.checkNodeRef(&errs, a.Write.Pos, a.Write.Node)
+	case a.Save != nil:
+		l.checkNodeRef(&errs, a.Save.Pos, a.Save.Node)
+	case a.Restore != nil:
+		l.checkNodeRef(&errs, a.Restore.Pos, a.Restore.Node)
+	case a.Systemctl != nil:
+		l.checkNodeRef(&errs, a.Systemctl.Pos, a.Systemctl.Node)
+	case a.Flush != nil:
+		for _, n := range a.Flush {
+			l.checkNodeRef(&errs, a.Pos, n)
+		}
+	}
+	return errs
+}
+
+func (l *Lab) linkRefs(c *LinkChange) source.List {
+	var errs source.List
+	for _, node := range c.Nodes {
+		if !l.checkNodeRef(&errs, c.Pos, node) {
+			continue
+		}
+		n, _ := l.Nodes.Get(node)
+		if _, ok := n.Links.Get(c.Device); !ok {
+			errs.Add(c.Pos, "node %s: %s", node, source.Unknown("link", c.Device, n.Links.Names()))
+		}
+	}
+	return errs
+}

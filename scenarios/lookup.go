@@ -1,0 +1,135 @@
+package scenarios
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/lvslab/lvslab/scenarios/forward"
+	"github.com/lvslab/lvslab/topology/source"
+)
+
+// methodOf is how a real server is reached: its own way, or the service's.
+func (v *VirtualService) methodOf(r RealServer) forward.Method {
+	if r.Forwarding != nil {
+		return r.Forwarding.Method
+	}
+	return v.Forwarding.Method
+}
+
+// Directors are the nodes that balance, each once, in the file's order.
+func (l *Lab) Directors() []string {
+	return l.nodesWhere(func(name string, v *VirtualService) bool { return slices.Contains(v.Directors, name) })
+}
+
+// Clients are the nodes that are neither director nor real server of any
+// service, and serve nothing.
+func (l *Lab) Clients() []string {
+	if l.root != nil {
+		return l.root.Clients() // a director whose service is taken away becomes no client
+	}
+	var names []string
+	busy := l.nodesWhere(func(name string, v *VirtualService) bool {
+		return slices.Contains(v.Directors, name) || slices.ContainsFunc(v.RealServers, func(r RealServer) bool { return r.Node == name })
+	})
+	for _, n := range l.Nodes {
+		if !slices.Contains(busy, n.Name) && len(n.Value.Serve) == 0 {
+			names = append(names, n.Name)
+		}
+	}
+	return names
+}
+
+func (l *Lab) nodesWhere(f func(name string, v *VirtualService) bool) []string {
+	var names []string
+	for _, n := range l.Nodes.Names() {
+		if slices.ContainsFunc(l.VirtualServices, func(e source.Entry[*VirtualService]) bool { return f(n, e.Value) }) {
+			names = append(names, n)
+		}
+	}
+	return names
+}
+
+// Resolve turns a virtual service's name, a node's name or an address into an
+// address. A node's is the first of its first link.
+func (l *Lab) Resolve(s string) (netip.Addr, error) {
+	if v, ok := l.VirtualServices.Get(s); ok {
+		return v.Address.Addr.Addr(), nil
+	}
+	if n, ok := l.Nodes.Get(s); ok {
+		for _, link := range n.Links {
+			for _, a := range link.Value.Addresses {
+				return a.Prefix.Addr(), nil
+			}
+		}
+		return netip.Addr{}, fmt.Errorf("node %s has no address", s)
+	}
+	if a, err := netip.ParseAddr(s); err == nil {
+		return a, nil
+	}
+	known := append(l.VirtualServices.Names(), l.Nodes.Names()...)
+	return netip.Addr{}, fmt.Errorf("%q is no address; %s", s, source.Unknown("service or node", s, known))
+}
+
+// resolvePort is Resolve with a port: a service's own, port 80 of a node or an
+// address that names none.
+func (l *Lab) resolvePort(s string) (netip.AddrPort, error) {
+	if v, ok := l.VirtualServices.Get(s); ok {
+		return v.Address.Addr, nil
+	}
+	if ap, err := netip.ParseAddrPort(s); err == nil {
+		return ap, nil
+	}
+	a, err := l.Resolve(s)
+	return netip.AddrPortFrom(a, 80), err
+}
+
+// DeviceFor is the link of a node whose network holds an address, or whose own
+// addresses do.
+func (l *Lab) DeviceFor(node string, addr netip.Addr) (string, error) {
+	n, ok := l.Nodes.Get(node)
+	if !ok {
+		return "", fmt.Errorf("no node %s", node)
+	}
+	for _, link := range n.Links {
+		if w, ok := l.Networks.Get(link.Value.Network); ok && w.Prefix.Contains(addr) {
+			return link.Name, nil
+		}
+		if slices.ContainsFunc(link.Value.Addresses, func(a Address) bool { return a.Prefix.Contains(addr) }) {
+			return link.Name, nil
+		}
+	}
+	// An address that no network holds is asked for on the only link there is.
+	if len(n.Links) == 1 {
+		return n.Links[0].Name, nil
+	}
+	return "", fmt.Errorf("none of the links of %s is on a network that holds %s", node, addr)
+}
+
+// realServerAddress is how a director calls a real server.
+func (l *Lab) realServerAddress(director string, r RealServer) (netip.Addr, error) {
+	if r.Address.IsValid() {
+		return r.Address, nil
+	}
+	d, _ := l.Nodes.Get(director)
+	n, _ := l.Nodes.Get(r.Node)
+	for _, dl := range d.Links {
+		for _, nl := range n.Links {
+			if dl.Value.Network == nl.Value.Network && len(nl.Value.Addresses) > 0 {
+				return nl.Value.Addresses[0].Prefix.Addr(), nil
+			}
+		}
+	}
+	return l.Resolve(r.Node)
+}
+
+// onNetwork are the names of the nodes that are linked to a network.
+func (l *Lab) onNetwork(network string) []string {
+	var names []string
+	for _, e := range l.Nodes {
+		if slices.ContainsFunc(e.Value.Links, func(k source.Entry[Link]) bool { return k.Value.Network == network }) {
+			names = append(names, e.Name)
+		}
+	}
+	return names
+}

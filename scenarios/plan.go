@@ -1,0 +1,349 @@
+package scenarios
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/lvslab/lvslab/scenarios/forward"
+	"github.com/lvslab/lvslab/scenarios/ipvs"
+	"github.com/lvslab/lvslab/topology"
+	"github.com/lvslab/lvslab/topology/filter"
+	"github.com/lvslab/lvslab/topology/source"
+)
+
+// Plan is all that will be done to a kernel for a lab: the ops that set it up,
+// and the steps with the ops of their changes. Making it touches no kernel.
+type Plan struct {
+	Lab   *Lab
+	Setup []topology.Op
+	Steps []Step
+	// Needs are the kernel features that the setup and all changes rest on.
+	Needs []topology.Feature
+	// Roles are all the roles that any op plays.
+	Roles []topology.Role
+}
+
+// Plan works out the lab's ops. The roles in omit are left out of every state
+// that the lab comes to; one that no op ever plays is an error.
+func (l *Lab) Plan(omit ...topology.Role) (*Plan, error) {
+	p := &Plan{Lab: l}
+	var errs source.List
+	out := slices.Clone(omit)
+	full := l.ops()
+	all := slices.Clone(full)
+	p.Setup = without(full, out)
+	state, current := l, p.Setup
+	for _, s := range l.Steps {
+		s.Do = slices.Clone(s.Do)
+		for j := range s.Do {
+			a := &s.Do[j]
+			if !a.Changes() {
+				// Names may mean something else after a change.
+				errs = append(errs, state.actionRefs(a)...)
+				continue
+			}
+			next := state
+			var list source.List
+			switch {
+			case a.patch != nil:
+				next, list = state.patched(a.patch)
+			case a.Link != nil:
+				next, list = state.withLink(a.Link)
+			case a.Omit != nil:
+				if _, err := topology.Omit(topology.Role(a.Omit.Omit))(current); err != nil {
+					list.Add(a.Omit.Pos, "mutate: %v", err)
+				}
+				out = append(out, topology.Role(a.Omit.Omit))
+			}
+			if len(list) > 0 {
+				errs = append(errs, list...)
+				continue
+			}
+			full = next.ops()
+			all = append(all, full...)
+			wanted := without(full, out)
+			ops, err := topology.Diff(current, wanted)
+			if err != nil {
+				errs.AddError(a.Pos, err)
+				continue
+			}
+			a.Ops = ops
+			state, current = next, wanted
+		}
+		s.After = state
+		p.Steps = append(p.Steps, s)
+	}
+	p.Roles = topology.Roles(all)
+	p.Needs = topology.Features(without(all, omit))
+	for _, r := range omit {
+		if !slices.Contains(p.Roles, r) {
+			errs.Add(l.Pos, "no op of %s plays the role %q; its roles are %s", l.Name, r, joinRoles(p.Roles))
+		}
+	}
+	return p, errs.Err()
+}
+
+func joinRoles(roles []topology.Role) string {
+	s := ""
+	for i, r := range roles {
+		if i > 0 {
+			s += ", "
+		}
+		s += string(r)
+	}
+	return s
+}
+
+func without(ops []topology.Op, roles []topology.Role) []topology.Op {
+	if len(roles) == 0 {
+		return ops
+	}
+	return slices.DeleteFunc(slices.Clone(ops), func(o topology.Op) bool { return slices.Contains(roles, o.About().Role) })
+}
+
+// ops is the lab as it stands, in the order in which a person would build it.
+func (l *Lab) ops() []topology.Op {
+	var ops []topology.Op
+	for _, w := range l.Networks {
+		ops = append(ops, topology.NewNetwork(topology.Meta{
+			Why: fmt.Sprintf("network %s (%s): a bridge in a namespace of its own", w.Name, w.Value.Prefix), Pos: w.Pos,
+		}, w.Name, topology.MAC(l.Name, w.Name, topology.Bridge)))
+	}
+	for _, e := range l.Nodes {
+		ops = append(ops, l.nodeOps(e.Name, e.Value)...)
+	}
+	ops = append(ops, l.arpOps()...)
+	ops = append(ops, l.vipOps()...)
+	for _, e := range l.Nodes {
+		for _, s := range e.Value.Serve {
+			ops = append(ops, topology.NewDaemon(topology.Meta{
+				Why: fmt.Sprintf("%s answers on port %d with its own name", e.Name, s.Port), Pos: s.Pos,
+			}, e.Name, topology.Daemon{Name: fmt.Sprintf("%s:%d", s.Service, s.Port), Service: s.Service, Port: s.Port}))
+		}
+	}
+	return append(ops, l.ipvsOps()...)
+}
+
+func (l *Lab) nodeOps(node string, n Node) []topology.Op {
+	ops := []topology.Op{topology.NewNode(topology.Meta{Why: "node " + node, Pos: n.Pos}, node)}
+	early, late := l.sysctls(node, n)
+	for _, s := range early {
+		ops = append(ops, s.op(node))
+	}
+	for _, k := range n.Links {
+		ops = append(ops, topology.NewLink(topology.Meta{
+			Why: fmt.Sprintf("%s's %s is plugged into %s", node, k.Name, k.Value.Network), Pos: k.Pos,
+		}, node, topology.Link{Lab: l.Name, Network: k.Value.Network, Device: k.Name}))
+	}
+	for _, s := range late {
+		ops = append(ops, s.op(node))
+	}
+	for _, k := range n.Links {
+		ops = append(ops, addressOps(node, k.Name, "node-address", k.Value.Addresses)...)
+		if k.Value.Delay > 0 {
+			ops = append(ops, topology.NewDelay(topology.Meta{
+				Why: fmt.Sprintf("%s is late by %s in all that it sends", node, k.Value.Delay), Pos: k.Pos,
+			}, node, k.Name, k.Value.Delay))
+		}
+		if k.Value.Down {
+			ops = append(ops, topology.NewCut(topology.Meta{Why: fmt.Sprintf("the cable of %s's %s is pulled", node, k.Name), Pos: k.Pos},
+				node, topology.Link{Lab: l.Name, Network: k.Value.Network, Device: k.Name}))
+		}
+	}
+	for _, d := range n.Devices {
+		ops = append(ops, addressOps(node, d.Name, "device-address", d.Value.Addresses)...)
+	}
+	if pos, why, up := l.tunnelUp(node, n); up {
+		ops = append(ops, topology.NewDeviceUp(topology.Meta{Role: "tunnel-up", Why: why, Pos: pos, Needs: []topology.Feature{"ipip"}}, node, "tunl0"))
+	}
+	for _, r := range n.Routes {
+		ops = append(ops, topology.NewRoute(topology.Meta{Why: fmt.Sprintf("%s's own route", node), Pos: r.Pos}, node, r.Route))
+	}
+	return ops
+}
+
+func addressOps(node, dev string, role topology.Role, as []Address) []topology.Op {
+	var ops []topology.Op
+	for _, a := range as {
+		m := topology.Meta{Role: role, Why: fmt.Sprintf("%s's own address on %s", node, dev), Pos: a.Pos}
+		if dev == "tunl0" {
+			m.Needs = []topology.Feature{"ipip"}
+		}
+		ops = append(ops, topology.NewAddress(m, node, topology.Address{Device: dev, Prefix: a.Prefix, NoPrefixRoute: a.NoPrefixRoute}))
+	}
+	return ops
+}
+
+// carrier is a node that carries a virtual IP, or that a tunnel ends on.
+type carrier struct {
+	node, service string
+	role          topology.Role
+	vip           netip.Addr
+	place         forward.Placement
+	tunnel        string
+	pos           source.Pos
+}
+
+// carriers are all nodes that need the virtual IP, directors first. One whose
+// place has no device carries none, but may need its tunnel up.
+func (l *Lab) carriers() []carrier {
+	var cs []carrier
+	for _, e := range l.VirtualServices {
+		v := e.Value
+		vip := v.Address.Addr.Addr()
+		for _, d := range v.Directors {
+			c := carrier{
+				node: d, service: e.Name, role: "vip-on-director", vip: vip, pos: v.Pos,
+				place: v.Forwarding.DirectorVIP, tunnel: v.Forwarding.Tunnel,
+			}
+			if p := v.VIP.Directors; p != nil {
+				c.place, c.pos = p.Placement, p.Pos
+			} else if c.place.Device == "" {
+				c.place.Device, _ = l.DeviceFor(d, vip)
+			}
+			cs = append(cs, c)
+		}
+		for _, r := range v.RealServers {
+			m := v.methodOf(r)
+			c := carrier{node: r.Node, service: e.Name, role: "vip-on-real-server", vip: vip, pos: r.Pos, place: m.RealServerVIP, tunnel: m.Tunnel}
+			if p := v.VIP.RealServers; p != nil {
+				c.place, c.pos = p.Placement, p.Pos
+			}
+			cs = append(cs, c)
+		}
+	}
+	return cs
+}
+
+// usesTunnel reports whether a node has anything to do with tunl0.
+func (l *Lab) usesTunnel(node string, n Node) bool {
+	_, named := n.Devices.Get("tunl0")
+	return named || slices.ContainsFunc(l.carriers(), func(c carrier) bool {
+		return c.node == node && (c.tunnel == "tunl0" || c.place.Device == "tunl0")
+	})
+}
+
+// tunnelUp says whether tunl0 shall be up, and why: the node says so, or a
+// forwarding method needs it and the node does not say no.
+func (l *Lab) tunnelUp(node string, n Node) (pos source.Pos, why string, up bool) {
+	if d, ok := n.Devices.Get("tunl0"); ok && d.Up != nil {
+		return d.Pos, node + "'s tunl0 is up", *d.Up
+	}
+	for _, c := range l.carriers() {
+		if c.node != node || c.tunnel == "" && c.place.Device != "tunl0" {
+			continue
+		}
+		if c.role == "vip-on-director" {
+			return c.pos, "an address on a device that is down is local all the same, but the tutorial brings it up on the director too", true
+		}
+		return c.pos, "tunnelled packets are unwrapped by a device that is up", true
+	}
+	return pos, "", false
+}
+
+// vipOps put the virtual IPs where they are carried.
+func (l *Lab) vipOps() []topology.Op {
+	var ops []topology.Op
+	for _, c := range l.carriers() {
+		if c.place.Device == "" {
+			continue
+		}
+		m := topology.Meta{Role: c.role, Pos: c.pos, Why: fmt.Sprintf("the director takes packets for %s of %s as its own, so that they reach IPVS", c.vip, c.service)}
+		if c.role == "vip-on-real-server" {
+			m.Why = fmt.Sprintf("%s accepts packets for %s, and answers the client from that address", c.node, c.vip)
+		}
+		if c.place.Device == "tunl0" {
+			m.Needs = []topology.Feature{"ipip"}
+		}
+		op := topology.NewAddress(m, c.node, topology.Address{Device: c.place.Device, Prefix: netip.PrefixFrom(c.vip, c.place.Bits)})
+		if !slices.ContainsFunc(ops, func(o topology.Op) bool { return o.About().Key == op.About().Key }) {
+			ops = append(ops, op)
+		}
+	}
+	return ops
+}
+
+// arpOps are the rules of the nodes' ARP filters: the node's own, then those
+// that hide a virtual IP.
+func (l *Lab) arpOps() []topology.Op {
+	var ops []topology.Op
+	for _, e := range l.Nodes {
+		i := 0
+		var rules []filter.ArpRule
+		add := func(r filter.ArpRule, role topology.Role, why string, pos source.Pos) {
+			if slices.Contains(rules, r) {
+				return
+			}
+			rules = append(rules, r)
+			i++
+			ops = append(ops, filter.NewRule(e.Name, i, r, role, why, pos))
+		}
+		for _, r := range e.Value.ARPRules {
+			role := filter.RoleInputDrop
+			if r.Rule.Chain == filter.Output {
+				role = filter.RoleOutputMangle
+			}
+			add(r.Rule, role, e.Name+"'s own ARP rule", r.Pos)
+		}
+		l.hiding(e.Name, func(v *VirtualService, r RealServer, part string, own netip.Addr) {
+			vip := v.Address.Addr.Addr()
+			switch part {
+			case partInputDrop:
+				rule, _ := filter.ParseArpRule(fmt.Sprintf("-A INPUT -d %s -j DROP", vip))
+				add(rule, filter.RoleInputDrop, fmt.Sprintf("%s does not answer who has %s", e.Name, vip), v.ARPSuppression.Pos)
+			case partOutMangle:
+				rule, _ := filter.ParseArpRule(fmt.Sprintf("-A OUTPUT -s %s -j mangle --mangle-ip-s %s", vip, own))
+				add(rule, filter.RoleOutputMangle, fmt.Sprintf("%s asks for others as %s, not as %s", e.Name, own, vip), v.ARPSuppression.Pos)
+			}
+		})
+	}
+	return ops
+}
+
+// hiding calls f for each part of ARP suppression that a node owes to the
+// services it is a real server of.
+func (l *Lab) hiding(node string, f func(v *VirtualService, r RealServer, part string, own netip.Addr)) {
+	for _, e := range l.VirtualServices {
+		v := e.Value
+		if v.ARPSuppression == nil {
+			continue
+		}
+		for _, r := range v.RealServers {
+			if r.Node != node || v.methodOf(r).RealServerVIP.Device == "" {
+				continue
+			}
+			own, err := l.Resolve(node)
+			if err != nil {
+				continue // structure has said so
+			}
+			for _, part := range v.ARPSuppression.Parts {
+				f(v, r, part, own)
+			}
+		}
+	}
+}
+
+// ipvsOps are the tables of the directors.
+func (l *Lab) ipvsOps() []topology.Op {
+	var ops []topology.Op
+	for _, e := range l.VirtualServices {
+		v := e.Value
+		svc := ipvs.Service{Protocol: v.Address.Protocol, Addr: v.Address.Addr, Scheduler: v.Scheduler}.Normal()
+		for _, d := range v.Directors {
+			ops = append(ops, ipvs.NewServiceOp(d, svc,
+				fmt.Sprintf("%s is a virtual service of %s, scheduled by %s", e.Name, d, svc.Scheduler), e.Pos))
+			for _, r := range v.RealServers {
+				addr, err := l.realServerAddress(d, r)
+				if err != nil {
+					continue // a finding that the lab allows
+				}
+				m := v.methodOf(r)
+				ops = append(ops, ipvs.NewDestinationOp(d, svc, ipvs.Destination{
+					Addr: netip.AddrPortFrom(addr, v.Address.Addr.Port()), Forward: m.Forward, Weight: r.weight(),
+				}, fmt.Sprintf("%s is a real server of %s, by %s", r.Node, e.Name, m.Title), r.Pos))
+			}
+		}
+	}
+	return ops
+}

@@ -1,0 +1,197 @@
+package scenarios
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/lvslab/lvslab/topology/source"
+)
+
+// The findings: what a lab file says that cannot work. A lab that is about such
+// a mistake allows it by its code.
+const (
+	codeAddressOutside = "address-outside-network"
+	codeAddressTwice   = "address-twice"
+	codeVIPNoNetwork   = "vip-in-no-network"
+	codeVIPTaken       = "vip-is-a-node-address"
+	codeServerUnknown  = "real-server-address-unknown"
+	codeServerAway     = "real-server-unreachable"
+	codeClientNoRoute  = "client-has-no-route"
+	codeNoDaemon       = "nothing-serves-the-port"
+	codeNetworkOverlap = "networks-overlap"
+	codeNoVIP          = "vip-not-carried"
+)
+
+// findings is the table of codes, with the sentence that explains each.
+func findings() map[string]string {
+	return map[string]string{
+		codeAddressOutside: "a link's address is outside its network, so its neighbours have no route to it",
+		codeAddressTwice:   "two nodes have the same address, so whoever answers ARP last gets its packets",
+		codeVIPNoNetwork:   "no network holds the virtual IP, so nobody asks ARP for it",
+		codeVIPTaken:       "the virtual IP is a node's own address",
+		codeServerUnknown:  "the address that the director has for a real server is none of that node's",
+		codeServerAway:     "the director cannot reach a real server by the forwarding method chosen",
+		codeClientNoRoute:  "a client has no route to the virtual IP",
+		codeNoDaemon:       "a real server serves nothing on the service's port",
+		codeNetworkOverlap: "two networks have addresses in common",
+		codeNoVIP:          "a director does not carry the virtual IP, so the packets pass IPVS by",
+	}
+}
+
+// Codes are the codes of all findings, sorted.
+func Codes() []string {
+	var codes []string
+	for c := range findings() {
+		codes = append(codes, c)
+	}
+	slices.Sort(codes)
+	return codes
+}
+
+// Explain is the sentence for a finding's code.
+func Explain(code string) string { return findings()[code] }
+
+// reachability finds what cannot work on any kernel.
+func (l *Lab) reachability() source.List {
+	var found source.List
+	l.findNetworks(&found)
+	l.findAddresses(&found)
+	for _, e := range l.VirtualServices {
+		l.findService(&found, e.Name, e.Value)
+	}
+	return found
+}
+
+func (l *Lab) findNetworks(found *source.List) {
+	for i, a := range l.Networks {
+		for _, b := range l.Networks[:i] {
+			if a.Value.Prefix.Overlaps(b.Value.Prefix) {
+				found.Find(a.Pos, codeNetworkOverlap, "network %s (%s) overlaps %s (%s)", a.Name, a.Value.Prefix, b.Name, b.Value.Prefix)
+			}
+		}
+	}
+}
+
+func (l *Lab) findAddresses(found *source.List) {
+	type owner struct {
+		node string
+		pos  source.Pos
+	}
+	seen := make(map[netip.Addr]owner)
+	for _, e := range l.Nodes {
+		for _, link := range e.Value.Links {
+			w, _ := l.Networks.Get(link.Value.Network)
+			for _, a := range link.Value.Addresses {
+				ip := a.Prefix.Addr()
+				if !w.Prefix.Contains(ip) {
+					found.Find(a.Pos, codeAddressOutside, "%s's %s has %s, which is not in network %s (%s)", e.Name, link.Name, a.Prefix, link.Value.Network, w.Prefix)
+				}
+				if first, twice := seen[ip]; twice {
+					found.Find(a.Pos, codeAddressTwice, "%s has the address %s of %s (%s)", e.Name, ip, first.node, first.pos)
+				}
+				seen[ip] = owner{e.Name, a.Pos}
+			}
+		}
+	}
+}
+
+func (l *Lab) findService(found *source.List, name string, v *VirtualService) {
+	vip := v.Address.Addr.Addr()
+	if !slices.ContainsFunc(l.Networks, func(w source.Entry[Network]) bool { return w.Value.Prefix.Contains(vip) }) {
+		found.Find(v.Pos, codeVIPNoNetwork, "the virtual IP %s of %s is in no network", vip, name)
+	}
+	for _, e := range l.Nodes {
+		for _, link := range e.Value.Links {
+			for _, a := range link.Value.Addresses {
+				if a.Prefix.Addr() == vip {
+					found.Find(a.Pos, codeVIPTaken, "the virtual IP %s of %s is also %s's own address", vip, name, e.Name)
+				}
+			}
+		}
+	}
+	for _, client := range l.Clients() {
+		if !l.routeTo(client, vip) {
+			found.Find(v.Pos, codeClientNoRoute, "%s has no route to the virtual IP %s of %s", client, vip, name)
+		}
+	}
+	if p := v.VIP.Directors; p != nil && p.Device == "" {
+		found.Find(p.Pos, codeNoVIP, "the directors of %s do not carry %s", name, vip)
+	}
+	for _, r := range v.RealServers {
+		for _, d := range v.Directors {
+			l.findRealServer(found, name, v, d, r)
+		}
+		n, _ := l.Nodes.Get(r.Node)
+		port := v.Address.Addr.Port()
+		if !slices.ContainsFunc(n.Serve, func(s Serve) bool { return s.Port == port }) {
+			found.Find(r.Pos, codeNoDaemon, "real server %s of %s serves nothing on port %d", r.Node, name, port)
+		}
+	}
+}
+
+func (l *Lab) findRealServer(found *source.List, service string, v *VirtualService, director string, r RealServer) {
+	addr, err := l.realServerAddress(director, r)
+	if err != nil {
+		found.Find(r.Pos, codeServerUnknown, "%v", err)
+		return
+	}
+	n, _ := l.Nodes.Get(r.Node)
+	var link string
+	for _, k := range n.Links {
+		if slices.ContainsFunc(k.Value.Addresses, func(a Address) bool { return a.Prefix.Addr() == addr }) {
+			link = k.Value.Network
+		}
+	}
+	if link == "" {
+		found.Find(r.Pos, codeServerUnknown, "%s calls real server %s by %s, which is not its address", director, r.Node, addr)
+	}
+	method := v.methodOf(r)
+	if method.SameNetwork && link != "" && !slices.Contains(l.onNetwork(link), director) {
+		found.Find(r.Pos, codeServerAway, "%s by %s needs director and real server on one network: %s is not on %s, where %s is",
+			service, method.Title, director, link, r.Node)
+		return
+	}
+	if !l.routeTo(director, addr) {
+		found.Find(r.Pos, codeServerAway, "director %s has no route to real server %s at %s", director, r.Node, addr)
+	}
+}
+
+// routeTo reports whether a node has a route to an address: by a network that
+// one of its addresses is in, the virtual IPs that it carries among them, or by
+// a route of its own.
+func (l *Lab) routeTo(node string, to netip.Addr) bool {
+	n, ok := l.Nodes.Get(node)
+	if !ok {
+		return false
+	}
+	for _, p := range l.prefixes(node, n) {
+		if p.Contains(to) {
+			return true
+		}
+	}
+	return slices.ContainsFunc(n.Routes, func(r Route) bool { return r.To.Contains(to) })
+}
+
+// prefixes are the networks that a node reaches directly.
+func (l *Lab) prefixes(node string, n Node) []netip.Prefix {
+	var ps []netip.Prefix
+	add := func(as []Address) {
+		for _, a := range as {
+			if !a.NoPrefixRoute || a.Prefix.IsSingleIP() {
+				ps = append(ps, a.Prefix)
+			}
+		}
+	}
+	for _, k := range n.Links {
+		add(k.Value.Addresses)
+	}
+	for _, d := range n.Devices {
+		add(d.Value.Addresses)
+	}
+	for _, c := range l.carriers() {
+		if c.node == node {
+			ps = append(ps, netip.PrefixFrom(c.vip, c.place.Bits))
+		}
+	}
+	return ps
+}
