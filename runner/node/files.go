@@ -1,0 +1,214 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lvslab/lvslab/topology/netns"
+)
+
+// MaxFile is the largest file, in bytes, that ReadFile reads.
+const MaxFile = 16 << 20
+
+// errFilesClosed is what every method of Files answers after Close.
+var errFilesClosed = errors.New("the node's files are gone (closed)")
+
+// Files is the machine's file tree as one node sees it: everything there can be
+// read, and what the node changes is seen by that node alone. Run and the methods
+// here show the same files.
+//
+// Each file system of the machine is the lower layer of an overlay whose upper
+// layer is memory (FilesBytes at most), inside a mount namespace that one thread
+// of this process holds: nothing is written to a disk, and when the process ends,
+// by SIGKILL too, nothing is left. Without overlayfs in the kernel (Overlay is
+// false then) the tree is read-only but for empty /tmp, /var/tmp and /run. In
+// both cases /run and /dev are the node's own, so that the machine's daemons and
+// disks are out of reach, and /sys is read-only.
+//
+// It costs nothing until it is first used. All methods may be called from any
+// goroutine. Paths are absolute; symbolic links and ".." in them stay inside.
+type Files struct {
+	name string
+	ns   *netns.Namespace
+	// plain leaves overlayfs alone, for tests.
+	plain bool
+
+	// ctx ends with Close, and with it the commands that run.
+	ctx      context.Context
+	close    context.CancelFunc
+	commands sync.WaitGroup
+
+	mu     sync.Mutex // guards what follows
+	view   *view
+	closed bool
+}
+
+// NewFiles makes the files of the node called name, whose commands run in ns.
+func NewFiles(name string, ns *netns.Namespace) *Files {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Files{name: name, ns: ns, ctx: ctx, close: cancel}
+}
+
+// use is the view, made when it is first asked for. done must be called when it
+// is no longer needed; Close waits for that.
+func (f *Files) use() (v *view, done func(), err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.closed {
+		return nil, nil, fmt.Errorf("node %s: %w", f.name, errFilesClosed)
+	}
+	if f.view == nil {
+		v, err := newView(f.name, f.ns.Fd(), f.plain)
+		if err != nil {
+			return nil, nil, fmt.Errorf("node %s: make its view of the files: %w", f.name, err)
+		}
+		f.view = v
+	}
+	f.commands.Add(1)
+	return f.view, f.commands.Done, nil
+}
+
+// Overlay says whether the node can write to every path.
+func (f *Files) Overlay() (bool, error) {
+	v, done, err := f.use()
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	return v.overlay, nil
+}
+
+// Close kills the node's commands and forgets its files. It returns when the
+// commands are gone. Calling it again does nothing.
+func (f *Files) Close() error {
+	f.mu.Lock()
+	v := f.view
+	f.view, f.closed = nil, true
+	f.mu.Unlock()
+	f.close()
+	f.commands.Wait()
+	if v != nil {
+		v.end()
+	}
+	return nil
+}
+
+// ReadFile reads a regular file of the node, of at most MaxFile bytes. The
+// error is an *fs.PathError inside (fs.ErrNotExist and so on).
+func (f *Files) ReadFile(name string) ([]byte, error) {
+	var data []byte
+	err := f.at("read", name, func(v *view) error {
+		// Not blocking: a FIFO without a writer would hold the caller.
+		file, err := v.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+		if err != nil {
+			return err
+		}
+		defer file.Close()
+		if err := regular(file); err != nil {
+			return err
+		}
+		data, err = io.ReadAll(io.LimitReader(file, MaxFile+1))
+		if err == nil && len(data) > MaxFile {
+			data, err = nil, fmt.Errorf("larger than %d bytes: %w", MaxFile, unix.EFBIG)
+		}
+		return err
+	})
+	return data, err
+}
+
+// WriteFile makes or replaces the content of a regular file of the node. The
+// folders above it are made (0755) where they are missing; perm, less no umask,
+// counts for a new file.
+func (f *Files) WriteFile(name string, data []byte, perm fs.FileMode) error {
+	return f.at("write", name, func(v *view) error {
+		if err := v.mkdirAll(path.Dir(path.Clean(name))); err != nil {
+			return err
+		}
+		_, missing := v.stat(name)
+		file, err := v.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_NONBLOCK|unix.O_NOCTTY, perm.Perm())
+		if err != nil {
+			return err
+		}
+		err = regular(file)
+		if err == nil {
+			err = file.Truncate(0)
+		}
+		if err == nil && missing != nil {
+			err = file.Chmod(perm.Perm()) // the umask is the process's, not the node's
+		}
+		if err == nil {
+			_, err = file.Write(data)
+		}
+		return errors.Join(err, file.Close())
+	})
+}
+
+// Stat describes a file of the node; symbolic links are followed.
+func (f *Files) Stat(name string) (fs.FileInfo, error) {
+	var info fs.FileInfo
+	err := f.at("stat", name, func(v *view) (err error) {
+		info, err = v.stat(name)
+		return err
+	})
+	return info, err
+}
+
+// Remove takes one file, or an empty folder, out of the node's view.
+func (f *Files) Remove(name string) error {
+	return f.at("remove", name, func(v *view) error {
+		clean := path.Clean(name)
+		parent, err := v.open(path.Dir(clean), unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return err
+		}
+		defer parent.Close()
+		err = unix.Unlinkat(int(parent.Fd()), path.Base(clean), 0)
+		if errors.Is(err, unix.EISDIR) {
+			err = unix.Unlinkat(int(parent.Fd()), path.Base(clean), unix.AT_REMOVEDIR)
+		}
+		return err
+	})
+}
+
+// at runs one file operation and says in its error where it was.
+func (f *Files) at(op, name string, do func(*view) error) error {
+	if !path.IsAbs(name) {
+		return fmt.Errorf("node %s: %s %q: wanted an absolute path", f.name, op, name)
+	}
+	v, done, err := f.use()
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := do(v); err != nil {
+		hint := ""
+		if errors.Is(err, unix.EROFS) && !v.overlay {
+			hint = " (this kernel has no overlayfs: load the module overlay)"
+		}
+		var pe *fs.PathError
+		if errors.As(err, &pe) {
+			err = pe.Err // its path is ours, or a number
+		}
+		return fmt.Errorf("node %s: %w%s", f.name, &fs.PathError{Op: op, Path: name, Err: err}, hint)
+	}
+	return nil
+}
+
+func regular(file *os.File) error {
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("not a regular file (%s): %w", info.Mode().Type(), unix.EINVAL)
+	}
+	return nil
+}
