@@ -1,0 +1,95 @@
+package guest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/lvslab/lvslab/runner/engine"
+	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/node"
+	"github.com/lvslab/lvslab/runner/wire"
+	"github.com/lvslab/lvslab/topology"
+	"github.com/lvslab/lvslab/topology/filter"
+)
+
+// Enter belongs at the top of main, or of TestMain, of any program that runs
+// labs: lvslab starts that very program anew as a guest's init, as the helper
+// that starts a guest, and as the first process of a node's command. In each of
+// these roles Enter never returns; otherwise it returns at once.
+func Enter() {
+	node.Main()
+	Main(runLabs)
+}
+
+// runLabs runs a job's labs in the guest's kernel, loading the modules that
+// each lab needs.
+func runLabs(ctx context.Context, job wire.Job, load func(modules ...string) error, emit func(wire.Event)) error {
+	if job.HostileInit {
+		if err := hostile(); err != nil {
+			return err
+		}
+	}
+	l := &features{load: load, had: make(map[topology.Feature]bool)}
+	return engine.Run(ctx, engine.Host{Ensure: l.ensure}, job, emit)
+}
+
+// features turns what labs need into modules, each asked for once.
+type features struct {
+	mu   sync.Mutex
+	load func(modules ...string) error
+	had  map[topology.Feature]bool
+}
+
+func (l *features) ensure(_ context.Context, needs []topology.Feature) ([]topology.Feature, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var missing []topology.Feature
+	for _, f := range needs {
+		got, asked := l.had[f]
+		if !asked {
+			err := l.load(modulesOf(f)...)
+			var unknown *kernel.UnknownModuleError
+			switch {
+			case err == nil:
+				got = true
+			case !errors.As(err, &unknown):
+				return nil, fmt.Errorf("loading %s into the guest: %w", f, err)
+			}
+			l.had[f] = got
+		}
+		if !got {
+			missing = append(missing, f)
+		}
+	}
+	return missing, nil
+}
+
+// modulesOf are the modules behind a feature. Most features are called as
+// their module is.
+func modulesOf(f topology.Feature) []string {
+	if f == filter.Feature {
+		return filter.LegacyModules()
+	}
+	return []string{string(f)}
+}
+
+// hostile sets what new namespaces inherit to values that spoil a lab which
+// does not pin its own: a test's way to show that each pin is needed.
+func hostile() error {
+	for key, value := range map[string]string{
+		"ip_forward": "1", "conf/*/rp_filter": "1", "conf/*/arp_ignore": "8", "conf/*/arp_announce": "2",
+		"conf/*/arp_filter": "1", "conf/*/proxy_arp": "1",
+	} {
+		for _, dev := range []string{"all", "default"} {
+			path := "/proc/sys/net/ipv4/" + strings.ReplaceAll(key, "*", dev)
+			if err := os.WriteFile(path, []byte(value), 0); err != nil {
+				return fmt.Errorf("hostile sysctl: %w", err)
+			}
+		}
+	}
+	return nil
+}

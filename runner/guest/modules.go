@@ -1,0 +1,79 @@
+package guest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/lvslab/lvslab/runner/kernel"
+)
+
+// loader loads modules from a folder. modules.dep is read when it is first
+// asked for something, and then never again.
+type loader struct {
+	dir    int
+	mu     sync.Mutex
+	known  *kernel.Modules
+	loaded map[string]bool
+}
+
+func newLoader(dir int) *loader { return &loader{dir: dir, loaded: make(map[string]bool)} }
+
+func (l *loader) load(names ...string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(names) == 0 {
+		return nil
+	}
+	if l.known == nil {
+		dep, err := readAt(l.dir, "modules.dep")
+		if err != nil {
+			return fmt.Errorf("loading modules: %w", err)
+		}
+		builtin, err := readAt(l.dir, "modules.builtin")
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("loading modules: %w", err)
+		}
+		if l.known, err = kernel.ParseModules(dep, builtin); err != nil {
+			return err
+		}
+	}
+	order, err := l.known.Order(names...)
+	if err != nil {
+		return err
+	}
+	for _, m := range order {
+		if l.loaded[m.Name] {
+			continue
+		}
+		if err := l.insert(m); err != nil {
+			return err
+		}
+		l.loaded[m.Name] = true
+	}
+	return nil
+}
+
+func (l *loader) insert(m kernel.Module) error {
+	f, err := openAt(l.dir, m.Path)
+	if err != nil {
+		return fmt.Errorf("loading module %s: %w", m.Name, err)
+	}
+	defer f.Close()
+	flags := 0
+	if m.Compressed() {
+		flags = unix.MODULE_INIT_COMPRESSED_FILE
+	}
+	err = unix.FinitModule(int(f.Fd()), "", flags)
+	switch {
+	case err == nil, errors.Is(err, unix.EEXIST):
+		return nil
+	case errors.Is(err, unix.ENOENT):
+		// finit_module(2) does not list it; the kernel means a symbol that
+		// another module should have brought.
+		return fmt.Errorf("loading module %s: a symbol it needs is missing, which modules.dep does not tell of: %w", m.Name, err)
+	}
+	return fmt.Errorf("loading module %s: %w", m.Name, err)
+}

@@ -1,0 +1,77 @@
+package uml
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lvslab/lvslab/runner"
+	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/wire"
+	"github.com/lvslab/lvslab/topology"
+)
+
+// Backend runs labs in User-Mode Linux, as whoever one is.
+type Backend struct {
+	// Config is how guests are booted. Its Kernel may be empty: then the
+	// kernel is looked for by Env.
+	Config Config
+	// Env looks up environment variables.
+	Env kernel.Env
+}
+
+var _ runner.Backend = (*Backend)(nil)
+
+// Name implements runner.Backend.
+func (b *Backend) Name() string { return "uml" }
+
+// Can implements runner.Backend. Which modules a kernel has is told by its
+// folder; whether it boots, only by booting it.
+func (b *Backend) Can(_ context.Context, _ []topology.Feature) runner.Answer {
+	k, err := b.kernel()
+	if err != nil {
+		a := runner.Answer{Verdict: runner.No, Why: err.Error()}
+		if errors.Is(err, kernel.ErrNone) {
+			a.Why, a.Fix = "no guest kernel is installed", []string{"lvslab kernel install"}
+		}
+		return a
+	}
+	return runner.Answer{Verdict: runner.Yes, Why: fmt.Sprintf("User-Mode Linux %s is installed", k.Release)}
+}
+
+func (b *Backend) kernel() (kernel.Kernel, error) {
+	if b.Config.Kernel.Image != "" {
+		return b.Config.Kernel, nil
+	}
+	return kernel.Find(b.Env)
+}
+
+// Boot implements runner.Backend.
+func (b *Backend) Boot(ctx context.Context) (runner.Session, error) {
+	c := b.Config
+	var err error
+	if c.Kernel, err = b.kernel(); err != nil {
+		return nil, err
+	}
+	s, err := Boot(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return session{s}, nil
+}
+
+type session struct{ *Session }
+
+// Kernel implements runner.Session.
+func (s session) Kernel() string { return "Linux " + s.Session.Kernel() + " (User-Mode Linux)" }
+
+// Run implements runner.Session.
+func (s session) Run(ctx context.Context, job wire.Job, emit func(wire.Event)) error {
+	return s.Session.Run(ctx, job, emit)
+}
+
+// Close implements runner.Session.
+func (s session) Close() error {
+	s.Session.Close()
+	return nil
+}

@@ -1,0 +1,5 @@
+//go:build race
+
+package uml_test
+
+func init() { raceEnabled = true }
