@@ -1,0 +1,251 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lvslab/lvslab/labs"
+	"github.com/lvslab/lvslab/runner"
+	"github.com/lvslab/lvslab/topology/source"
+)
+
+// Exit statuses beside those of package report.
+const (
+	exitUsage       = 2
+	exitBroken      = 3
+	exitInterrupted = 130
+)
+
+// patience is how long a verb may take to end after the first Ctrl-C. A guest
+// is gone in milliseconds; what takes longer hangs in a read that nothing can
+// interrupt, such as that of a terminal named as a lab file.
+const patience = 10 * time.Second
+
+// app is what the verbs share.
+type app struct {
+	out *outlet
+	err io.Writer
+	// exit is the status that a verb decides on when it returns no error.
+	exit int
+}
+
+var (
+	// errInterrupted is the cause of a context that a signal ended.
+	errInterrupted = errors.New("interrupted")
+	// errNobodyReads is the cause of a context that ended because standard
+	// output takes no more.
+	errNobodyReads = errors.New("nothing more can be written")
+)
+
+// usageError is a mistake of the command line or of a lab file.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// Main is the program: it returns the exit status.
+func Main(ctx context.Context, args []string, in io.Reader, out, errw io.Writer) int {
+	// A closed pipe is told by the write that fails, not by a signal. It is
+	// caught and not ignored, since children inherit what is ignored.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer signal.Stop(signals)
+	go func() {
+		<-signals
+		cancel(errInterrupted)
+		// A second Ctrl-C does not wait for anything: whatever is left dies
+		// with this process.
+		select {
+		case <-signals:
+		case <-time.After(patience):
+		}
+		os.Exit(exitInterrupted)
+	}()
+	a := &app{out: &outlet{w: out, full: func() { cancel(errNobodyReads) }}, err: errw}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(a.out)
+	root.SetErr(errw)
+	return a.status(root.ExecuteContext(ctx))
+}
+
+// status prints what went wrong and turns it into the exit status.
+func (a *app) status(err error) int {
+	if werr := a.out.err; werr != nil {
+		// A reader who has seen enough (head) needs no complaint.
+		if !errors.Is(werr, syscall.EPIPE) {
+			a.complain("lvslab: writing to standard output: %v", werr)
+		}
+		return exitBroken
+	}
+	var list source.List
+	var one *source.Error
+	var usage usageError
+	var none *runner.NoBackendError
+	switch {
+	case err == nil:
+		return a.exit
+	case errors.Is(err, errInterrupted):
+		a.complain("lvslab: interrupted")
+		return exitInterrupted
+	case errors.As(err, &list):
+		for _, e := range list {
+			a.complain("%v", e)
+		}
+		return exitUsage
+	case errors.As(err, &one):
+		a.complain("%v", one)
+		return exitUsage
+	case errors.As(err, &usage):
+		a.complain("lvslab: %v", err)
+		return exitUsage
+	case errors.As(err, &none):
+		a.complain("lvslab: %v", err)
+		if r := none.Reasons; len(r) == 0 || len(r[len(r)-1].Answer.Fix) == 0 {
+			a.complain("what this machine has and lacks is told by: lvslab doctor")
+		}
+		return exitBroken
+	}
+	a.complain("lvslab: %v", err)
+	return exitBroken
+}
+
+// complain writes to standard error. What it says may hold names of files and
+// words of lab files.
+func (a *app) complain(format string, args ...any) {
+	for line := range strings.Lines(fmt.Sprintf(format, args...) + "\n") {
+		fmt.Fprintln(a.err, visible(strings.TrimSuffix(line, "\n")))
+	}
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "lvslab",
+		Short: "Linux Virtual Server labs, proven on a real kernel",
+		Long: `lvslab turns a short lab file into network namespaces (client, director, real
+servers), applies an IPVS configuration, and proves on a real kernel what it
+does. Where the running kernel cannot do it, lvslab boots one that can.`,
+		Example: `  lvslab doctor                 what this machine can run, and what it lacks
+  lvslab list                   the labs that come with lvslab
+  lvslab run dr/arptables       run one of them
+  lvslab check my.yaml          look for mistakes in a lab of your own`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+	})
+	root.AddCommand(a.runCmd(), a.planCmd(), a.checkCmd(), a.listCmd(), a.doctorCmd(), a.kernelCmd(), a.versionCmd())
+	root.SetHelpCommand(a.helpCmd(root))
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	root.Args = knownVerb
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "completion":
+			c.Args = cobra.MinimumNArgs(1)
+			c.RunE = func(c *cobra.Command, args []string) error { return unknownVerb(c, args[0]) }
+		case "run", "plan", "check", "list":
+			if c.ValidArgsFunction == nil {
+				c.ValidArgsFunction = completeLabs
+			}
+		}
+	}
+	wrapArgs(root)
+	return root
+}
+
+// helpCmd is cobra's, but that a word it does not know is a mistake.
+func (a *app) helpCmd(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [VERB]",
+		Short: "Print the help of a verb",
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, rest, err := root.Find(args)
+			if err == nil && len(rest) > 0 {
+				err = unknownVerb(c, rest[0])
+			}
+			if err != nil {
+				return err
+			}
+			c.InitDefaultHelpFlag()
+			return c.Help()
+		},
+	}
+}
+
+// knownVerb is asked when no verb takes the arguments.
+func knownVerb(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if len(labs.Find(args[0])) > 0 {
+		return fmt.Errorf("%q is a lab, not a verb; did you mean: lvslab run %s", args[0], args[0])
+	}
+	if _, err := os.Stat(args[0]); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%q is a file, not a verb; did you mean: lvslab run %s", args[0], args[0])
+	}
+	return unknownVerb(c, args[0])
+}
+
+func unknownVerb(c *cobra.Command, word string) error {
+	var known []string
+	for _, sub := range c.Commands() {
+		if sub.IsAvailableCommand() || sub.Name() == "help" {
+			known = append(known, sub.Name())
+		}
+	}
+	if len(known) == 0 {
+		return usageError{fmt.Errorf("%s takes no %q", c.CommandPath(), word)}
+	}
+	slices.Sort(known)
+	return usageError{errors.New(source.Unknown("verb", word, known))}
+}
+
+// wrapArgs makes every complaint about arguments one of usage.
+func wrapArgs(c *cobra.Command) {
+	if check := c.Args; check != nil {
+		c.Args = func(c *cobra.Command, args []string) error {
+			err := check(c, args)
+			var usage usageError
+			if err == nil || errors.As(err, &usage) {
+				return err
+			}
+			return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
+		}
+	}
+	for _, sub := range c.Commands() {
+		wrapArgs(sub)
+	}
+}
+
+// completeLabs offers the shipped labs and their chapters.
+func completeLabs(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	var words []string
+	for _, chapter := range labs.Chapters() {
+		words = append(words, chapter+"\tall labs of this chapter")
+	}
+	shipped, _ := shippedLabs(labs.All()) // an error is for the verbs to tell
+	for _, l := range shipped {
+		words = append(words, l.Name+"\t"+visible(l.Title))
+	}
+	if c.Name() == "list" {
+		return words, cobra.ShellCompDirectiveNoFileComp
+	}
+	return words, cobra.ShellCompDirectiveDefault
+}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lvslab/lvslab/runner"
+	"github.com/lvslab/lvslab/runner/report"
+	"github.com/lvslab/lvslab/topology"
+	"github.com/lvslab/lvslab/topology/source"
+)
+
+func (a *app) runCmd() *cobra.Command {
+	var o runner.Options
+	var format *formatFlag
+	var strict bool
+	var omit []string
+	c := &cobra.Command{
+		Use:   "run [LAB|CHAPTER|FILE|FOLDER]...",
+		Short: "Run labs and print their verdicts (all shipped labs when none is named)",
+		Long: `Run sets up each lab, does its steps, and compares what the kernel does with what
+the lab expects: pass, FAIL (the kernel answered otherwise), BROKEN (the lab
+could not be carried out, so nothing is known), or skip (this kernel lacks
+something that the lab needs).
+
+Exit status: 0 all passed; 1 something failed; 2 wrong usage or an invalid lab
+file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
+		Example: `  lvslab run                    all shipped labs
+  lvslab run dr                 a chapter
+  lvslab run dr/arptables -v    one lab, every step of it
+  lvslab run my.yaml labs/      files and folders of your own
+  lvslab run tun --omit tunnel-up
+                                a mistake made on purpose: see lvslab plan for the roles`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if o.Timeout < 0 {
+				return usageError{errors.New("--timeout must not be negative")}
+			}
+			var log io.Writer
+			if o.Verbose && *format == formatText {
+				log = a.err
+			}
+			o.Backends = backends(log)
+			if known := kernelWords(o.Backends); !slices.Contains(known, o.Kernel) {
+				return usageError{errors.New("--kernel: " + source.Unknown("kernel", o.Kernel, known))}
+			}
+			sel, err := pick(args)
+			if err != nil {
+				return err
+			}
+			chosen, err := sel.load()
+			if err != nil {
+				return err
+			}
+			o.Files = sel.files
+			for _, r := range omit {
+				o.Omit = append(o.Omit, topology.Role(r))
+			}
+			sink := a.sink(*format, o.Verbose, chosen)
+			counts, err := runner.Run(c.Context(), o, sink.Event)
+			if cerr := sink.Close(); err == nil {
+				err = cerr
+			}
+			if errors.Is(err, runner.ErrNothingToRun) && len(omit) > 0 {
+				err = usageError{fmt.Errorf("--omit %s: no lab that was named has all of these roles; lvslab plan names those it has", strings.Join(omit, ","))}
+			}
+			a.exit = report.ExitCode(counts, strict)
+			return err
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Kernel, "kernel", runner.Auto, "where to run: "+strings.Join(kernelWords(backends(nil)), ", "))
+	format = addFormat(f, "text, or json: one event a line")
+	f.BoolVarP(&o.Verbose, "verbose", "v", false, "show every step and what was done")
+	f.BoolVar(&o.FailFast, "fail-fast", false, "stop after the first lab that fails or is broken")
+	f.DurationVar(&o.Timeout, "timeout", 0, "bound each lab (default 2m0s)")
+	f.BoolVar(&strict, "strict", false, "a skipped lab is a failure")
+	f.StringSliceVar(&omit, "omit", nil, "leave out all that plays a `role` (such as arp-announce), on purpose")
+	return c
+}
+
+func (a *app) sink(format formatFlag, verbose bool, chosen *chosen) report.Sink {
+	if format == formatJSON {
+		return report.JSON(a.out)
+	}
+	o := report.TextOptions{}
+	if f, ok := a.out.file(); ok {
+		o = report.Detect(f, os.Getenv)
+	}
+	o.Verbose, o.Labs, o.Rerun = verbose, chosen.names(), chosen.rerun
+	return report.Text(a.out, o)
+}

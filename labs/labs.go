@@ -1,0 +1,72 @@
+// Package labs holds the labs that ship with lvslab, a folder a chapter. A lab
+// is named by its path without the ending: "dr/arptables".
+package labs
+
+import (
+	"embed"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/lvslab/lvslab/runner/wire"
+)
+
+//go:embed */*.yaml
+var files embed.FS
+
+// All are the files of all shipped labs: chapters in the order in which a
+// learner takes them, labs in the order of their chapter's index.
+func All() []wire.File {
+	var all []wire.File
+	for _, chapter := range chapters() {
+		for _, lab := range chapter.labs {
+			name := chapter.name + "/" + lab
+			data, err := files.ReadFile(name + ".yaml")
+			if err != nil {
+				panic("labs: the index names a lab that is not there: " + err.Error())
+			}
+			all = append(all, wire.File{Path: path.Join("labs", name+".yaml"), Name: name, Data: data})
+		}
+	}
+	return all
+}
+
+// Chapters are the names of the chapters, in their order.
+func Chapters() []string {
+	var names []string
+	for _, c := range chapters() {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+// Find are the labs that a name stands for: one lab, or the labs of a chapter.
+func Find(name string) []wire.File {
+	return slices.DeleteFunc(All(), func(f wire.File) bool {
+		return f.Name != name && !strings.HasPrefix(f.Name, name+"/")
+	})
+}
+
+type chapter struct {
+	name string
+	labs []string
+}
+
+// chapters is the index.
+func chapters() []chapter {
+	return []chapter{
+		{"dr", []string{"arp-race", "arptables", "sysctl", "half-suppressed", "as-printed", "save-restore"}},
+		{"tun", []string{"from-dr", "arp-race", "rp-filter", "prefix-24"}},
+	}
+}
+
+// onDisk are the names of the files that are embedded, for the index's test.
+func onDisk() ([]string, error) {
+	var names []string
+	matches, err := fs.Glob(files, "*/*.yaml")
+	for _, m := range matches {
+		names = append(names, strings.TrimSuffix(m, ".yaml"))
+	}
+	return names, err
+}

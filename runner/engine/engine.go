@@ -1,0 +1,220 @@
+// Package engine runs labs in the kernel that it itself runs on: it applies
+// their plans, does their steps, judges their expectations, and tells all of it
+// as events. Whether that kernel is the machine's or a guest's is not its
+// business.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lvslab/lvslab/runner/wire"
+	"github.com/lvslab/lvslab/scenarios"
+	"github.com/lvslab/lvslab/topology"
+)
+
+const (
+	// DefaultTimeout bounds one lab where the job does not.
+	DefaultTimeout = 2 * time.Minute
+	// DefaultParallel is how many labs run at once. They wait for timeouts and
+	// delayed links most of their time, so more than one CPU is not needed.
+	DefaultParallel = 8
+)
+
+// Host is what the engine needs to know of the kernel that it runs on.
+type Host struct {
+	// Ensure makes features available where it may, and says which are not to
+	// be had. It may be called from several goroutines.
+	Ensure func(ctx context.Context, features []topology.Feature) (missing []topology.Feature, err error)
+	// Room says whether the kernel can hold so many nodes; nil means that
+	// nobody asked.
+	Room func(nodes int) error
+}
+
+// Run runs the labs of a job and emits their events. A returned error means
+// that the job itself could not be understood; what becomes of each lab is told
+// by events alone. emit may be called from several goroutines.
+func Run(ctx context.Context, host Host, job wire.Job, emit func(wire.Event)) error {
+	if job.Version != wire.Version {
+		return fmt.Errorf("the job is of version %d, this lvslab is of %d", job.Version, wire.Version)
+	}
+	labs, err := Labs(job)
+	if err != nil {
+		return err
+	}
+	parallel := job.Parallel
+	if parallel <= 0 {
+		parallel = DefaultParallel
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	send := func(e wire.Event) {
+		e.Version, e.Time = wire.Version, time.Now().UTC()
+		emit(e)
+	}
+	slots := make(chan struct{}, parallel)
+	var wg sync.WaitGroup
+	for _, lab := range labs {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+		}
+		if ctx.Err() != nil {
+			break
+		}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			r := &labRun{host: host, job: job, lab: lab, emit: send}
+			if v := r.run(ctx); job.FailFast && v != wire.Pass && v != wire.Skip {
+				stop(errFailFast)
+			}
+		})
+	}
+	wg.Wait()
+	return nil
+}
+
+// errFailFast ends the labs that are still under way after the first failure.
+var errFailFast = errors.New("another lab did not pass, and --fail-fast was given")
+
+// Labs are the labs of a job, in its order.
+func Labs(job wire.Job) ([]*scenarios.Lab, error) {
+	var all []*scenarios.Lab
+	for _, f := range job.Files {
+		labs, err := scenarios.Load(f.Path, f.Name, f.Data)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, labs...)
+	}
+	var picked []*scenarios.Lab
+	for _, name := range job.Labs {
+		i := slices.IndexFunc(all, func(l *scenarios.Lab) bool { return l.Name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("the job asks for lab %s, which none of its files holds", name)
+		}
+		picked = append(picked, all[i])
+	}
+	return picked, nil
+}
+
+// labRun is one lab on its way.
+type labRun struct {
+	host Host
+	job  wire.Job
+	lab  *scenarios.Lab
+	emit func(wire.Event)
+
+	env *env
+}
+
+func (r *labRun) log(format string, args ...any) {
+	if r.job.Verbose {
+		r.emit(wire.Event{Kind: wire.Log, Lab: r.lab.Name, Message: fmt.Sprintf(format, args...)})
+	}
+}
+
+func (r *labRun) run(ctx context.Context) wire.Verdict {
+	start := time.Now()
+	pos := r.lab.Pos
+	r.emit(wire.Event{Kind: wire.LabStarted, Lab: r.lab.Name, Title: r.lab.Title, Pos: &pos})
+	timeout := r.job.Timeout
+	if timeout <= 0 {
+		timeout = DefaultTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the lab took longer than %s", timeout))
+	defer cancel()
+	v, message := r.guarded(ctx)
+	r.emit(wire.Event{
+		Kind: wire.LabFinished, Lab: r.lab.Name, Title: r.lab.Title, Pos: &pos,
+		Verdict: v, Seconds: time.Since(start).Seconds(), Message: message,
+	})
+	return v
+}
+
+// guarded sets the lab up, runs its steps, and takes it down, whatever happens.
+func (r *labRun) guarded(ctx context.Context) (v wire.Verdict, message string) {
+	var omit []topology.Role
+	for _, o := range r.job.Omit {
+		omit = append(omit, topology.Role(o))
+	}
+	plan, err := r.lab.Plan(omit...)
+	if err != nil {
+		return wire.Broken, err.Error()
+	}
+	needs := plan.Needs
+	if r.lab.UsesFiles() {
+		needs = append(slices.Clone(needs), "overlay")
+	}
+	missing, err := r.host.Ensure(ctx, needs)
+	if err != nil {
+		return wire.Broken, err.Error()
+	}
+	if len(missing) > 0 {
+		return wire.Skip, "this kernel lacks " + joinFeatures(missing)
+	}
+	if r.host.Room != nil {
+		if err := r.host.Room(len(r.lab.Nodes) + len(r.lab.Networks)); err != nil {
+			return wire.Broken, err.Error()
+		}
+	}
+	w := newWorld()
+	r.env = newEnv(w, r.lab)
+	defer func() {
+		r.env.close()
+		if err := w.close(); err != nil && v != wire.Broken {
+			v, message = wire.Broken, "taking the lab down: "+err.Error()
+		}
+	}()
+	if err := r.apply(ctx, plan.Setup); err != nil {
+		return wire.Broken, "setting the lab up: " + explain(ctx, err).Error()
+	}
+	v = wire.Pass
+	for i := range plan.Steps {
+		sv := r.step(ctx, i, len(plan.Steps), &plan.Steps[i])
+		if v = wire.Worst(v, sv); v != wire.Pass {
+			return v, ""
+		}
+	}
+	return v, ""
+}
+
+// apply does ops in their order.
+func (r *labRun) apply(ctx context.Context, ops []topology.Op) error {
+	for _, op := range ops {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if r.job.Verbose {
+			r.log("%s", strings.Join(op.Shell(topology.Dialect{Arptables: "arptables"}), "; "))
+		}
+		if err := op.Apply(ctx, r.env.world); err != nil {
+			if pos := op.About().Pos; pos.IsValid() {
+				return fmt.Errorf("%s: %w", pos, err)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// explain puts a context's cause in the place of its bare error.
+func explain(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
+func joinFeatures(fs []topology.Feature) string {
+	var words []string
+	for _, f := range fs {
+		words = append(words, string(f))
+	}
+	return strings.Join(words, ", ")
+}
