@@ -49,9 +49,19 @@ func Diff(old, new []Op) ([]Op, error) {
 				touched[m.Key.Node] = true
 			}
 		}
+		if e, ok := n.(Editor); ok && had {
+			n = e.Edit()
+		}
 		ops = append(ops, n)
 	}
 	return ops, nil
+}
+
+// Editor is an op whose command line is another one where the thing is there
+// already and is only to be set differently (ipvsadm -A and -E).
+type Editor interface {
+	// Edit is the same wish with that command line.
+	Edit() Op
 }
 
 func index(ops []Op) map[Key]Op {

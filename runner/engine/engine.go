@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -113,12 +112,6 @@ type labRun struct {
 	env *env
 }
 
-func (r *labRun) log(format string, args ...any) {
-	if r.job.Verbose {
-		r.emit(wire.Event{Kind: wire.Log, Lab: r.lab.Name, Message: fmt.Sprintf(format, args...)})
-	}
-}
-
 func (r *labRun) run(ctx context.Context) wire.Verdict {
 	start := time.Now()
 	pos := r.lab.Pos
@@ -163,17 +156,17 @@ func (r *labRun) guarded(ctx context.Context) (v wire.Verdict, message string) {
 			return wire.Broken, err.Error()
 		}
 	}
-	w := newWorld()
-	r.env = newEnv(w, r.lab)
+	up, err := Start(ctx, plan)
+	if err != nil {
+		return wire.Broken, "setting the lab up: " + explain(ctx, err).Error()
+	}
+	r.env = newEnv(up.world, r.lab)
 	defer func() {
 		r.env.close()
-		if err := w.close(); err != nil && v != wire.Broken {
+		if err := up.Close(); err != nil && v != wire.Broken {
 			v, message = wire.Broken, "taking the lab down: "+err.Error()
 		}
 	}()
-	if err := r.apply(ctx, plan.Setup); err != nil {
-		return wire.Broken, "setting the lab up: " + explain(ctx, err).Error()
-	}
 	v = wire.Pass
 	for i := range plan.Steps {
 		sv := r.step(ctx, i, len(plan.Steps), &plan.Steps[i])
@@ -182,25 +175,6 @@ func (r *labRun) guarded(ctx context.Context) (v wire.Verdict, message string) {
 		}
 	}
 	return v, ""
-}
-
-// apply does ops in their order.
-func (r *labRun) apply(ctx context.Context, ops []topology.Op) error {
-	for _, op := range ops {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if r.job.Verbose {
-			r.log("%s", strings.Join(op.Shell(topology.Dialect{Arptables: "arptables"}), "; "))
-		}
-		if err := op.Apply(ctx, r.env.world); err != nil {
-			if pos := op.About().Pos; pos.IsValid() {
-				return fmt.Errorf("%s: %w", pos, err)
-			}
-			return err
-		}
-	}
-	return nil
 }
 
 // explain puts a context's cause in the place of its bare error.

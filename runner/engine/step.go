@@ -61,7 +61,6 @@ func (r *labRun) carryOut(ctx context.Context, s *scenarios.Step, out *wire.Step
 	for j := range s.Do {
 		a := &s.Do[j]
 		out.Did = append(out.Did, did(a)...)
-		r.log("%s", a.Words())
 		if err := r.do(ctx, a); err != nil {
 			return wire.Broken, fmt.Errorf("%s: %s: %w", a.Pos, a.Words(), err)
 		}
@@ -160,7 +159,7 @@ func did(a *scenarios.Action) []string {
 func (r *labRun) do(ctx context.Context, a *scenarios.Action) error {
 	switch {
 	case a.Changes():
-		return r.apply(ctx, a.Ops)
+		return apply(ctx, r.env.world, a.Ops)
 	case a.Request != nil:
 		return r.request(ctx, a.Request)
 	case a.Ping != nil:

@@ -3,6 +3,7 @@ package ipvs
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/source"
@@ -23,6 +24,7 @@ type ServiceOp struct {
 	Service Service
 
 	meta topology.Meta
+	edit bool
 }
 
 // NewServiceOp is the wish for service s on node.
@@ -46,7 +48,18 @@ func (o *ServiceOp) About() topology.Meta { return o.meta }
 
 // Shell is `ipvsadm -A …`.
 func (o *ServiceOp) Shell(topology.Dialect) []string {
-	return shell(o.Node, addServiceRule(o.Service))
+	rule := addServiceRule(o.Service)
+	if o.edit {
+		rule = "-E" + strings.TrimPrefix(rule, "-A")
+	}
+	return shell(o.Node, rule)
+}
+
+// Edit implements topology.Editor.
+func (o *ServiceOp) Edit() topology.Op {
+	e := *o
+	e.edit = true
+	return &e
 }
 
 // Apply adds the service, or sets it right where it is there already.
@@ -83,6 +96,7 @@ type DestinationOp struct {
 	Destination Destination
 
 	meta topology.Meta
+	edit bool
 }
 
 // NewDestinationOp is the wish for real server d of service s on node. The
@@ -109,7 +123,18 @@ func (o *DestinationOp) About() topology.Meta { return o.meta }
 
 // Shell is `ipvsadm -a …`.
 func (o *DestinationOp) Shell(topology.Dialect) []string {
-	return shell(o.Node, addDestinationRule(o.Service, o.Destination))
+	rule := addDestinationRule(o.Service, o.Destination)
+	if o.edit {
+		rule = "-e" + strings.TrimPrefix(rule, "-a")
+	}
+	return shell(o.Node, rule)
+}
+
+// Edit implements topology.Editor.
+func (o *DestinationOp) Edit() topology.Op {
+	e := *o
+	e.edit = true
+	return &e
 }
 
 // Apply adds the real server, or sets it right where it is there already.

@@ -1,0 +1,99 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/lvslab/lvslab/scenarios"
+	"github.com/lvslab/lvslab/topology"
+)
+
+// Running is a lab that has been set up in this kernel.
+type Running struct{ world *world }
+
+// Start applies the setup of a plan and returns when the lab is ready: all its
+// daemons listen, its links have their carrier, and nothing has crossed its
+// wire. What a failed start has made is gone when it returns.
+func Start(ctx context.Context, plan *scenarios.Plan) (*Running, error) {
+	w := newWorld()
+	err := apply(ctx, w, plan.Setup)
+	if err == nil {
+		err = awaitLinks(ctx, w, plan.Lab)
+	}
+	if err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	return &Running{w}, nil
+}
+
+// Node is a running node, or a network by its name.
+func (r *Running) Node(name string) (topology.Node, error) { return r.world.Node(name) }
+
+// Apply does ops, those of a step's change, in the running lab.
+func (r *Running) Apply(ctx context.Context, ops []topology.Op) error {
+	return apply(ctx, r.world, ops)
+}
+
+// Close takes the lab down.
+func (r *Running) Close() error { return r.world.close() }
+
+// apply does ops in their order.
+func apply(ctx context.Context, w topology.World, ops []topology.Op) error {
+	for _, op := range ops {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := op.Apply(ctx, w); err != nil {
+			if pos := op.About().Pos; pos.IsValid() {
+				return fmt.Errorf("%s: %w", pos, err)
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// linkWait bounds the time in which a new link finds its carrier. The kernel
+// does that by itself a moment after both ends are up (net/core/link_watch.c),
+// and until then it may lose what is sent.
+const linkWait = 5 * time.Second
+
+func awaitLinks(ctx context.Context, w *world, lab *scenarios.Lab) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, linkWait, fmt.Errorf("no carrier within %s", linkWait))
+	defer cancel()
+	for _, n := range lab.Nodes {
+		live, err := w.live(n.Name)
+		if err != nil {
+			continue // left out on purpose
+		}
+		for _, k := range n.Value.Links {
+			if k.Value.Down {
+				continue
+			}
+			if err := awaitCarrier(ctx, live, k.Name); err != nil {
+				return fmt.Errorf("node %s: device %s: %w", n.Name, k.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func awaitCarrier(ctx context.Context, n *liveNode, device string) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		dev, err := topology.LinkByName(n, device)
+		if err != nil || dev.Attrs().OperState == netlink.OperUp {
+			return nil //nolint:nilerr // a link that was left out is for the steps to miss
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
