@@ -56,7 +56,7 @@ func (w *reporter) end(r report) {
 		// priority, have had their turn.
 		_ = unix.Kill(-1, unix.SIGKILL)
 		_ = json.NewEncoder(w.file).Encode(r) // it fails when nobody reads it
-		syscall.Exit(0) // os.Exit would first write coverage, into the node's files
+		syscall.Exit(0)                       // os.Exit would first write coverage, into the node's files
 	})
 	select {} // the other one exits
 }
