@@ -103,7 +103,7 @@ func (o networkOp) Shell(Dialect) []string {
 	return []string{
 		"ip netns add " + name,
 		fmt.Sprintf("ip netns exec %s sysctl -qw net.ipv6.conf.default.disable_ipv6=1 2>/dev/null || true", name),
-		fmt.Sprintf("ip -n %s link add %s up address %s type bridge forward_delay 0 mcast_snooping 0", name, Bridge, o.mac),
+		fmt.Sprintf("ip -n %s link add %s up address %s type bridge mcast_snooping 0", name, Bridge, o.mac),
 	}
 }
 

@@ -13,6 +13,7 @@ package topology
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"slices"
 
@@ -69,6 +70,51 @@ type Op interface {
 	// Undo is the op that takes this one back. It is false where there is no
 	// way back.
 	Undo() (Op, bool)
+}
+
+// Batch is an op that is cheaper applied together with those of its kind and
+// node that follow it than one by one: they share what each would pay for, the
+// hand-over to the node's thread.
+type Batch interface {
+	Op
+	// ApplyAll applies ops, the first of which is the receiver itself, in
+	// their order.
+	ApplyAll(ctx context.Context, w World, ops []Op) error
+}
+
+// ApplyAll applies ops in their order, batches together. The error is that of
+// the first op that failed, at its place in the lab file.
+func ApplyAll(ctx context.Context, w World, ops []Op) error {
+	for len(ops) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		first := ops[0].About()
+		n := 1
+		var err error
+		if b, ok := ops[0].(Batch); ok {
+			for n < len(ops) && like(first.Key, ops[n]) {
+				n++
+			}
+			err = b.ApplyAll(ctx, w, ops[:n])
+		} else {
+			err = ops[0].Apply(ctx, w)
+		}
+		if err != nil {
+			if first.Pos.IsValid() {
+				return fmt.Errorf("%s: %w", first.Pos, err)
+			}
+			return err
+		}
+		ops = ops[n:]
+	}
+	return nil
+}
+
+func like(k Key, o Op) bool {
+	_, batch := o.(Batch)
+	other := o.About().Key
+	return batch && other.Node == k.Node && other.Kind == k.Kind
 }
 
 // World is where ops are applied: the running nodes of one lab.

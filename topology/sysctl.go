@@ -89,18 +89,33 @@ func (o sysctlOp) optional() bool {
 }
 
 func (o sysctlOp) Shell(Dialect) []string {
-	line := fmt.Sprintf("ip netns exec %s sysctl -qw %s=%s", o.meta.Key.Node, o.key, o.value)
+	line := fmt.Sprintf("ip netns exec %s sysctl -qw %s", o.meta.Key.Node, Quote(o.key+"="+o.value))
 	if o.optional() {
 		line += " 2>/dev/null || true"
 	}
 	return []string{line}
 }
 
-func (o sysctlOp) Apply(_ context.Context, w World) error {
+func (o sysctlOp) Apply(ctx context.Context, w World) error { return o.ApplyAll(ctx, w, []Op{o}) }
+
+// ApplyAll implements Batch.
+func (o sysctlOp) ApplyAll(_ context.Context, w World, ops []Op) error {
 	n, err := w.Node(o.meta.Key.Node)
 	if err != nil {
 		return err
 	}
-	return fail(o, n.Do(func() error { return writeSysctl(o.key, o.value, o.optional()) }))
+	return n.Do(func() error {
+		for _, op := range ops {
+			s, ok := op.(sysctlOp)
+			if !ok {
+				return fmt.Errorf("%s is no sysctl", op.About().Key)
+			}
+			if err := writeSysctl(s.key, s.value, s.optional()); err != nil {
+				return fail(s, err)
+			}
+		}
+		return nil
+	})
 }
+
 func (o sysctlOp) Undo() (Op, bool) { return nil, false }

@@ -20,7 +20,7 @@ type Running struct{ world *world }
 // wire. What a failed start has made is gone when it returns.
 func Start(ctx context.Context, plan *scenarios.Plan) (*Running, error) {
 	w := newWorld()
-	err := apply(ctx, w, plan.Setup)
+	err := topology.ApplyAll(ctx, w, plan.Setup)
 	if err == nil {
 		err = awaitLinks(ctx, w, plan.Lab)
 	}
@@ -35,27 +35,11 @@ func (r *Running) Node(name string) (topology.Node, error) { return r.world.Node
 
 // Apply does ops, those of a step's change, in the running lab.
 func (r *Running) Apply(ctx context.Context, ops []topology.Op) error {
-	return apply(ctx, r.world, ops)
+	return topology.ApplyAll(ctx, r.world, ops)
 }
 
 // Close takes the lab down.
 func (r *Running) Close() error { return r.world.close() }
-
-// apply does ops in their order.
-func apply(ctx context.Context, w topology.World, ops []topology.Op) error {
-	for _, op := range ops {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if err := op.Apply(ctx, w); err != nil {
-			if pos := op.About().Pos; pos.IsValid() {
-				return fmt.Errorf("%s: %w", pos, err)
-			}
-			return err
-		}
-	}
-	return nil
-}
 
 // linkWait bounds the time in which a new link finds its carrier. The kernel
 // does that by itself a moment after both ends are up (net/core/link_watch.c),

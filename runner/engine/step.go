@@ -159,7 +159,7 @@ func did(a *scenarios.Action) []string {
 func (r *labRun) do(ctx context.Context, a *scenarios.Action) error {
 	switch {
 	case a.Changes():
-		return apply(ctx, r.env.world, a.Ops)
+		return topology.ApplyAll(ctx, r.env.world, a.Ops)
 	case a.Request != nil:
 		return r.request(ctx, a.Request)
 	case a.Ping != nil:

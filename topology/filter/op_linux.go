@@ -77,6 +77,12 @@ func (o Rule) Shell(d topology.Dialect) []string {
 // that equals it. A rule that is there is not added again, and one that is not
 // there is not missed. The counters of the node's rules start again.
 func (o Rule) Apply(ctx context.Context, w topology.World) error {
+	return o.ApplyAll(ctx, w, []topology.Op{o})
+}
+
+// ApplyAll implements topology.Batch: the kernel is asked for its rules and
+// given new ones once.
+func (o Rule) ApplyAll(ctx context.Context, w topology.World, ops []topology.Op) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -84,13 +90,13 @@ func (o Rule) Apply(ctx context.Context, w topology.World) error {
 	if err != nil {
 		return err
 	}
-	if err := node.Do(o.apply); err != nil {
+	if err := node.Do(func() error { return applyAll(ops) }); err != nil {
 		return fmt.Errorf("node %s: ARP rule %s: %w", o.node, o.rule, err)
 	}
 	return nil
 }
 
-func (o Rule) apply() error {
+func applyAll(ops []topology.Op) error {
 	backend, err := Detect()
 	if err != nil {
 		return err
@@ -99,14 +105,23 @@ func (o Rule) apply() error {
 	if err != nil {
 		return err
 	}
-	i := slices.Index(rules, o.rule)
-	switch {
-	case (i >= 0) != o.remove:
+	before := slices.Clone(rules)
+	for _, op := range ops {
+		o, ok := op.(Rule)
+		if !ok {
+			return fmt.Errorf("%s is no ARP rule", op.About().Key)
+		}
+		i := slices.Index(rules, o.rule)
+		switch {
+		case (i >= 0) != o.remove:
+		case o.remove:
+			rules = slices.Delete(rules, i, i+1)
+		default:
+			rules = append(rules, o.rule)
+		}
+	}
+	if slices.Equal(rules, before) {
 		return nil
-	case o.remove:
-		rules = slices.Delete(rules, i, i+1)
-	default:
-		rules = append(rules, o.rule)
 	}
 	return backend.Replace(rules)
 }
