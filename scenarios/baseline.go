@@ -25,14 +25,19 @@ func (s setting) op(node string) topology.Op {
 // (net.core.devconf_inherit_init_net, Documentation/admin-guide/sysctl/net.rst).
 // The values are the kernel's own defaults, but for IPv6, which is off, and
 // rp_filter, which some distributions turn on.
-func pinned(devices []string) []setting {
+func pinned(tunnel bool) []setting {
 	const why = "pinned, so that the machine's own setting does not decide"
 	list := []setting{{key: "net.ipv4.ip_forward", value: "0", why: why}}
-	for _, dev := range devices {
+	for _, dev := range []string{"all", "default"} {
 		for _, k := range []string{"rp_filter", "arp_ignore", "arp_announce", "arp_filter", "accept_local", "proxy_arp"} {
 			list = append(list, setting{key: "net.ipv4.conf." + dev + "." + k, value: "0", why: why})
 		}
 		list = append(list, setting{key: "net.ipv4.conf." + dev + ".send_redirects", value: "1", why: why})
+	}
+	if tunnel {
+		// tunl0 is there from the namespace's beginning and has taken the
+		// machine's value already; the others do not bear on it.
+		list = append(list, setting{key: "net.ipv4.conf.tunl0.rp_filter", value: "0", why: why})
 	}
 	for _, dev := range []string{"all", "default"} {
 		list = append(list, setting{key: "net.ipv6.conf." + dev + ".disable_ipv6", value: "1", why: "this lab has no IPv6; captures stay clean"})
@@ -45,11 +50,7 @@ func pinned(devices []string) []setting {
 // last value. early ones are set before there are links, so that the links
 // inherit conf.default; late ones name a link.
 func (l *Lab) sysctls(node string, n Node) (early, late []setting) {
-	devices := []string{"all", "default", "lo"}
-	if l.usesTunnel(node, n) {
-		devices = append(devices, "tunl0")
-	}
-	list := pinned(devices)
+	list := pinned(l.usesTunnel(node, n))
 	set := func(s setting) {
 		s.key = canonicalSysctl(s.key)
 		if i := slices.IndexFunc(list, func(o setting) bool { return o.key == s.key }); i >= 0 {

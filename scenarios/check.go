@@ -93,6 +93,7 @@ func (l *Lab) structure() source.List {
 			errs.Add(w.Pos, "network %s has the name of the node at %s; each has a namespace of its own", w.Name, n.Pos)
 		}
 	}
+	l.checkPorts(&errs)
 	checkSysctls(&errs, l.Sysctls)
 	for _, e := range l.Nodes {
 		l.checkName(&errs, "node", e.Name, e.Pos)
@@ -101,6 +102,9 @@ func (l *Lab) structure() source.List {
 	seen := make(map[netip.AddrPort]string)
 	for _, e := range l.VirtualServices {
 		l.checkName(&errs, "virtual service", e.Name, e.Pos)
+		if n, ok := l.Nodes.Get(e.Name); ok {
+			errs.Add(e.Pos, "virtual service %s has the name of the node at %s; which of them would be asked?", e.Name, n.Pos)
+		}
 		l.checkService(&errs, e.Value)
 		if first, twice := seen[e.Value.Address.Addr]; twice {
 			errs.Add(e.Pos, "virtual service %s has the address of %s", e.Name, first)
@@ -111,8 +115,36 @@ func (l *Lab) structure() source.List {
 }
 
 func (l *Lab) checkName(errs *source.List, what, s string, pos source.Pos) {
-	if !name.MatchString(s) {
+	if !validName(s) {
 		errs.Add(pos, "%s name %q: %s", what, s, nameRule)
+	}
+}
+
+// reservedNames mean something where a name may stand: every node
+// (flush_neighbours), each node's own address (arp_requests).
+func reservedNames() []string { return []string{"all", "own"} }
+
+// maxPorts is how many ports a bridge takes: BR_MAX_PORTS (1 << 10 in
+// net/bridge/br_private.h) less port number 0.
+const maxPorts = 1<<10 - 1
+
+// checkPorts counts what is plugged into each network, by the names of the
+// switch's ends.
+func (l *Lab) checkPorts(errs *source.List) {
+	type port struct{ network, name string }
+	ports := make(map[port]source.Pos)
+	count := make(map[string]int)
+	for _, e := range l.Nodes {
+		for _, k := range e.Value.Links {
+			p := port{k.Value.Network, topology.PortName(e.Name, k.Name)}
+			if first, twice := ports[p]; twice {
+				errs.Add(k.Pos, "the switch's end of %s's %s is called %s, as that of the link at %s is; rename one of the nodes", e.Name, k.Name, p.name, first)
+			}
+			ports[p] = k.Pos
+			if count[p.network]++; count[p.network] == maxPorts+1 {
+				errs.Add(k.Pos, "network %s has more than %d links, the most that a Linux bridge takes; use a second network", p.network, maxPorts)
+			}
+		}
 	}
 }
 
@@ -121,8 +153,8 @@ func checkSysctls(errs *source.List, m source.Map[string]) {
 		if _, err := topology.SysctlPath(e.Name); err != nil {
 			errs.Add(e.Pos, "%v", err)
 		}
-		if strings.ContainsAny(e.Value, "\n\x00") {
-			errs.Add(e.Pos, "sysctl %s: a value is one line", e.Name)
+		if strings.TrimSpace(e.Value) == "" || strings.ContainsAny(e.Value, "\n\x00") {
+			errs.Add(e.Pos, "sysctl %s: a value is one line of text, found %q", e.Name, e.Value)
 		}
 	}
 }

@@ -5,7 +5,6 @@ package scenarios
 import (
 	"fmt"
 	"net/netip"
-	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -106,7 +105,14 @@ func (l *Link) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 	type plain Link
 	d.Decode(expandLink(n), (*plain)(l))
 	l.Pos = d.Pos(n)
+	if l.Delay > maxDelay {
+		d.Fail(n, "delay %s is longer than %s", l.Delay, maxDelay)
+	}
 }
+
+// maxDelay bounds what a link may be late by: what is not seen is told from
+// what is late by waiting for both ends of a link.
+const maxDelay = 4 * time.Second
 
 // expandLink turns the short form of a link into the long one, so that a change
 // can be laid over it.
@@ -115,7 +121,7 @@ func expandLink(n *yaml.Node) *yaml.Node {
 		n = n.Alias
 	}
 	words := strings.Fields(n.Value)
-	if n.Kind != yaml.ScalarNode || len(words) == 0 {
+	if n.Kind != yaml.ScalarNode || n.Tag == "!!null" || len(words) == 0 {
 		return n
 	}
 	at := func(kind yaml.Kind, tag, value string) *yaml.Node {
@@ -400,6 +406,9 @@ func (r *RealServer) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 		d.Decode(n, (*plain)(r))
 	}
 	r.Pos = d.Pos(n)
+	if r.Address.IsValid() && !r.Address.Is4() {
+		d.Fail(n, "address %s: only IPv4 addresses are known yet", strconv.Quote(r.Address.String()))
+	}
 	if r.Weight != nil && (*r.Weight < 0 || *r.Weight > ipvs.MaxWeight) {
 		d.Fail(n, "weight %d is not from 0 to %d", *r.Weight, ipvs.MaxWeight)
 	}
@@ -412,25 +421,42 @@ func (r RealServer) weight() int {
 	return *r.Weight
 }
 
-// name is what nodes and networks may be called: it becomes part of device
-// names and of commands, and never a path.
-var name = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}$`)
+// validName says what nodes, networks and services may be called: it becomes
+// part of device names and of commands, and never a path. Written by hand, as
+// the other checks of names are, since a regular expression is compiled at every
+// start of the program, and in a guest that is felt.
+func validName(s string) bool {
+	return len(s) <= 31 && s != "" && lower(s[0]) && only(s, func(c byte) bool { return lower(c) || digit(c) || c == '-' })
+}
 
 const nameRule = "a name is small letters, digits and dashes, begins with a letter and has at most 31 characters"
 
-// device is what a device may be called; the kernel's rule is dev_valid_name
-// (net/core/dev.c), ours is narrower.
-var device = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,14}$`)
+// validDevice says what a device may be called; the kernel's rule is
+// dev_valid_name (net/core/dev.c), ours is narrower.
+func validDevice(s string) bool {
+	return len(s) <= 15 && s != "" && lower(s[0]) && only(s, func(c byte) bool { return lower(c) || digit(c) || c == '-' || c == '_' })
+}
 
-func validDevice(s string) bool { return device.MatchString(s) }
-
-// labName is what a lab may be called: words with slashes between.
-var labName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}(/[a-z0-9][a-z0-9_-]{0,62}){0,3}$`)
-
-// CheckName reports whether a lab may be called so.
+// CheckName reports whether a lab may be called so: words with slashes between.
 func CheckName(s string) error {
-	if !labName.MatchString(s) {
-		return fmt.Errorf("%q cannot be the name of a lab: small letters, digits, dashes and underscores, with / between chapters", s)
+	words := strings.Split(s, "/")
+	for _, w := range words {
+		if w == "" || len(w) > 63 || !lower(w[0]) && !digit(w[0]) ||
+			!only(w, func(c byte) bool { return lower(c) || digit(c) || c == '-' || c == '_' }) || len(words) > 4 {
+			return fmt.Errorf("%q cannot be the name of a lab: small letters, digits, dashes and underscores, with / between chapters", s)
+		}
 	}
 	return nil
+}
+
+func lower(c byte) bool { return 'a' <= c && c <= 'z' }
+func digit(c byte) bool { return '0' <= c && c <= '9' }
+
+func only(s string, ok func(byte) bool) bool {
+	for i := range len(s) {
+		if !ok(s[i]) {
+			return false
+		}
+	}
+	return true
 }

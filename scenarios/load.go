@@ -43,6 +43,11 @@ func Load(path, labName string, data []byte) ([]*Lab, error) {
 		if len(list) == 0 {
 			list = append(list, lab.check()...)
 		}
+		if len(list) == 0 {
+			// What a change cannot do shows only in its ops.
+			_, err := lab.Plan()
+			list.AddError(lab.Pos, err)
+		}
 		errs = append(errs, list...)
 		labs = append(labs, lab)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/lvslab/lvslab/scenarios/forward"
 	"github.com/lvslab/lvslab/topology/source"
@@ -65,20 +67,47 @@ func (l *Lab) Resolve(s string) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("node %s has no address", s)
 	}
 	if a, err := netip.ParseAddr(s); err == nil {
-		return a, nil
+		return a, onlyIPv4(a)
 	}
 	known := append(l.VirtualServices.Names(), l.Nodes.Names()...)
 	return netip.Addr{}, fmt.Errorf("%q is no address; %s", s, source.Unknown("service or node", s, known))
 }
 
-// resolvePort is Resolve with a port: a service's own, port 80 of a node or an
-// address that names none.
+// known reports whether a service or a node is called so.
+func (l *Lab) known(s string) bool {
+	_, service := l.VirtualServices.Get(s)
+	_, node := l.Nodes.Get(s)
+	return service || node
+}
+
+// onlyIPv4 refuses other addresses, also because the zone of an IPv6 address
+// may be any text.
+func onlyIPv4(a netip.Addr) error {
+	if !a.Is4() {
+		return fmt.Errorf("address %q: only IPv4 addresses are known yet", a)
+	}
+	return nil
+}
+
+// resolvePort is Resolve with a port: that after a colon, else a service's own,
+// else port 80.
 func (l *Lab) resolvePort(s string) (netip.AddrPort, error) {
 	if v, ok := l.VirtualServices.Get(s); ok {
 		return v.Address.Addr, nil
 	}
 	if ap, err := netip.ParseAddrPort(s); err == nil {
-		return ap, nil
+		return ap, onlyIPv4(ap.Addr())
+	}
+	if name, port, ok := strings.Cut(s, ":"); ok && l.known(name) {
+		a, err := l.Resolve(name)
+		if err != nil {
+			return netip.AddrPort{}, err
+		}
+		p, err := strconv.ParseUint(port, 10, 16)
+		if err != nil || p == 0 {
+			return netip.AddrPort{}, fmt.Errorf("port %q of %s is not from 1 to 65535", port, name)
+		}
+		return netip.AddrPortFrom(a, uint16(p)), nil
 	}
 	a, err := l.Resolve(s)
 	return netip.AddrPortFrom(a, 80), err

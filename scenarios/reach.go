@@ -189,7 +189,7 @@ func (l *Lab) prefixes(node string, n Node) []netip.Prefix {
 		add(d.Value.Addresses)
 	}
 	for _, c := range l.carriers() {
-		if c.node == node {
+		if c.node == node && c.place.Device != "" {
 			ps = append(ps, netip.PrefixFrom(c.vip, c.place.Bits))
 		}
 	}

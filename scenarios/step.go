@@ -220,7 +220,7 @@ func (a *Action) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 
 func (a *Action) defaults(d *source.Decoder, n *yaml.Node) {
 	bound := func(what string, v, most int) {
-		if v < 0 || v > most {
+		if v < 0 || v > most || v == 0 && child(n, what) != nil {
 			d.Fail(n, "%s is from 1 to %d, found %d", what, most, v)
 		}
 	}
@@ -241,8 +241,8 @@ func (a *Action) defaults(d *source.Decoder, n *yaml.Node) {
 		bound("concurrency", r.Concurrency, maxConcurrency)
 		timeout(&r.Timeout, DefaultTimeout)
 		r.Count, r.Concurrency, r.Path = cmp.Or(r.Count, 1), cmp.Or(r.Concurrency, 1), cmp.Or(r.Path, "/")
-		if !strings.HasPrefix(r.Path, "/") {
-			d.Fail(n, "path %q does not begin with /", r.Path)
+		if !strings.HasPrefix(r.Path, "/") || strings.ContainsFunc(r.Path, func(c rune) bool { return c <= ' ' || c > '~' }) {
+			d.Fail(n, "path %q: wanted / and then what may stand in a URL; write other characters as in %%20", r.Path)
 		}
 	case a.Ping != nil:
 		bound("count", a.Ping.Count, maxCount)

@@ -11,7 +11,10 @@ import (
 // or different is applied, in new's order. An ordered group (a chain of rules)
 // of which any member differs is undone and built again as a whole. Routes of a
 // node whose addresses or device states change are applied again, since the
-// kernel drops routes with the address or device they rest on.
+// kernel drops routes with the address or device they rest on. A link that goes
+// to another network is made anew, and with it all that is on its device. Of a
+// node that is only in old, its links and itself are undone; the rest goes with
+// it.
 //
 // An op that is only in old and cannot be undone is an error, which names its
 // place.
@@ -19,11 +22,17 @@ func Diff(old, new []Op) ([]Op, error) {
 	before, after := index(old), index(new)
 	groups := changedGroups(old, new)
 	touched := make(map[string]bool) // nodes with a changed address or device
+	anew := make(map[Key]bool)       // links that are made anew
 
 	var ops []Op
 	for _, o := range slices.Backward(old) {
 		m := o.About()
-		if _, kept := after[m.Key]; kept && !groups[group(m)] {
+		if n, kept := after[m.Key]; kept && !groups[group(m)] {
+			if m.Key.Kind != "link" || Same(o, n) {
+				continue
+			}
+			anew[m.Key] = true
+		} else if !kept && leaves(m.Key, before, after) {
 			continue
 		}
 		u, ok := o.Undo()
@@ -38,12 +47,12 @@ func Diff(old, new []Op) ([]Op, error) {
 	for _, n := range new {
 		m := n.About()
 		was, had := before[m.Key]
-		again := m.Key.Kind == "route" && touched[m.Key.Node]
+		again := m.Key.Kind == "route" && touched[m.Key.Node] || anew[m.Key] || onDevice(m.Key, anew)
 		if had && Same(was, n) && !groups[group(m)] && !again {
 			continue
 		}
 		// An address whose options changed is another address to the kernel.
-		if had && m.Key.Kind == "address" {
+		if had && m.Key.Kind == "address" && !Same(was, n) && !onDevice(m.Key, anew) {
 			if u, ok := was.Undo(); ok {
 				ops = append(ops, u)
 				touched[m.Key.Node] = true
@@ -55,6 +64,41 @@ func Diff(old, new []Op) ([]Op, error) {
 		ops = append(ops, n)
 	}
 	return ops, nil
+}
+
+// leaves reports whether what a key names goes by itself, since its node is
+// taken away. Links are undone all the same: only then is the other end gone
+// when the node is.
+func leaves(k Key, before, after map[Key]Op) bool {
+	node := Key{k.Node, "node", ""}
+	_, was := before[node]
+	_, is := after[node]
+	return was && !is && k.Kind != "node" && k.Kind != "link"
+}
+
+// onDevice reports whether what a key names is on the device of one of the
+// links, and goes with it.
+func onDevice(k Key, links map[Key]bool) bool {
+	for l := range links {
+		if l.Node != k.Node {
+			continue
+		}
+		switch k.Kind {
+		case "address":
+			if strings.HasPrefix(k.ID, l.ID+" ") {
+				return true
+			}
+		case "qdisc", "cable":
+			if k.ID == l.ID {
+				return true
+			}
+		case "sysctl":
+			if strings.Contains(k.ID, "."+l.ID+".") || strings.Contains(k.ID, "/"+l.ID+"/") {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // Editor is an op whose command line is another one where the thing is there

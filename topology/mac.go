@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"net"
+	"strings"
 )
 
 // MAC is the hardware address of one end of a link: the same for the same lab,
@@ -20,12 +21,14 @@ func MAC(lab, node, device string) net.HardwareAddr {
 const maxDeviceName = 15
 
 // PortName is the name of the switch's end of a node's link: node-device, or a
-// shortened form with a digest where that is longer than a device name may be.
+// shortened form with a digest where that is longer than a device name may be,
+// or where a dash in the device's name leaves open where the node's ends. Forty
+// bits of digest keep thousands of nodes with one beginning apart.
 func PortName(node, device string) string {
 	name := node + "-" + device
-	if len(name) <= maxDeviceName {
+	if len(name) <= maxDeviceName && !strings.Contains(device, "-") {
 		return name
 	}
-	sum := sha256.Sum256([]byte(name))
-	return name[:8] + "-" + hex.EncodeToString(sum[:3])
+	sum := sha256.Sum256([]byte(node + "\x00" + device))
+	return name[:min(4, len(name))] + "-" + hex.EncodeToString(sum[:5])
 }

@@ -30,7 +30,7 @@ func (o delayOp) Shell(Dialect) []string {
 	if o.delay == 0 {
 		return []string{fmt.Sprintf("tc -n %s qdisc del dev %s root", o.meta.Key.Node, o.device)}
 	}
-	return []string{fmt.Sprintf("tc -n %s qdisc replace dev %s root netem delay %dus", o.meta.Key.Node, o.device, o.delay.Microseconds())}
+	return []string{fmt.Sprintf("tc -n %s qdisc replace dev %s root handle 1: netem delay %dus", o.meta.Key.Node, o.device, o.delay.Microseconds())}
 }
 
 func (o delayOp) Apply(_ context.Context, w World) error {

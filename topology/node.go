@@ -20,7 +20,7 @@ func fail(op Op, err error) error {
 		return nil
 	}
 	cmd := strings.Join(op.Shell(Dialect{Arptables: "arptables"}), "; ")
-	return fmt.Errorf("%s: %s (as by %q)", op.About().Key.Node, err, cmd)
+	return fmt.Errorf("%s: %w (as by %q)", op.About().Key.Node, err, cmd)
 }
 
 // dumpTries is how often a dump that the kernel interrupted is asked for again.
@@ -73,7 +73,7 @@ func (o nodeOp) Apply(ctx context.Context, w World) error {
 	lo := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}
 	return fail(o, n.Netlink().LinkSetUp(lo))
 }
-func (o nodeOp) Undo() (Op, bool) { return removal{o.meta}, true }
+func (o nodeOp) Undo() (Op, bool) { return removal(o), true }
 
 type removal struct{ meta Meta }
 

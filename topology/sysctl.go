@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // writeSysctl writes a key in dotted form on the calling thread's namespace. A
@@ -17,17 +18,28 @@ func writeSysctl(key, value string, missingOK bool) error {
 	if err != nil {
 		return err
 	}
-	err = os.WriteFile(path, []byte(value), 0)
+	err = writeProc(path, value)
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, unix.ENOENT):
 		if missingOK {
 			return nil
 		}
 		return fmt.Errorf("sysctl %s: this kernel has no such key here (no file %s)", key, path)
 	}
 	return fmt.Errorf("sysctl %s=%s: %w", key, value, err)
+}
+
+// writeProc is os.WriteFile by bare system calls: a plan writes dozens of keys,
+// and os would try to poll each of them, which User-Mode Linux is slow at.
+func writeProc(path, value string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(fd, []byte(value))
+	return errors.Join(err, unix.Close(fd))
 }
 
 // SysctlPath is the file of a net sysctl. Keys are in dotted form, or with
@@ -41,11 +53,14 @@ func SysctlPath(key string) (string, error) {
 	}
 	parts := strings.Split(p, "/")
 	if len(parts) < 3 || parts[0] != "net" ||
-		slices.ContainsFunc(parts, func(s string) bool { return s == "" || s == "." || s == ".." || strings.ContainsAny(s, "\x00\n ") }) {
+		slices.ContainsFunc(parts, func(s string) bool { return strings.Trim(s, ".") == "" || strings.Trim(s, sysctlChars) != "" }) {
 		return "", fmt.Errorf("sysctl %q: only keys below net. belong to a node, as in net.ipv4.conf.all.rp_filter", key)
 	}
 	return "/proc/sys/" + p, nil
 }
+
+// sysctlChars are those of the keys that there are, and of device names.
+const sysctlChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.@"
 
 type sysctlOp struct {
 	meta       Meta

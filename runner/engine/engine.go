@@ -31,8 +31,8 @@ type Host struct {
 	// Ensure makes features available where it may, and says which are not to
 	// be had. It may be called from several goroutines.
 	Ensure func(ctx context.Context, features []topology.Feature) (missing []topology.Feature, err error)
-	// Room says whether the kernel can hold so many nodes; nil means that
-	// nobody asked.
+	// Room says whether the kernel can hold so many nodes, those of all labs
+	// at once together; nil means that nobody asked.
 	Room func(nodes int) error
 }
 
@@ -58,6 +58,7 @@ func Run(ctx context.Context, host Host, job wire.Job, emit func(wire.Event)) er
 		emit(e)
 	}
 	slots := make(chan struct{}, parallel)
+	room := newRoom(host.Room)
 	var wg sync.WaitGroup
 	for _, lab := range labs {
 		select {
@@ -69,7 +70,7 @@ func Run(ctx context.Context, host Host, job wire.Job, emit func(wire.Event)) er
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			r := &labRun{host: host, job: job, lab: lab, emit: send}
+			r := &labRun{host: host, room: room, job: job, lab: lab, emit: send}
 			if v := r.run(ctx); job.FailFast && v != wire.Pass && v != wire.Skip {
 				stop(errFailFast)
 			}
@@ -106,6 +107,7 @@ func Labs(job wire.Job) ([]*scenarios.Lab, error) {
 // labRun is one lab on its way.
 type labRun struct {
 	host Host
+	room *room
 	job  wire.Job
 	lab  *scenarios.Lab
 	emit func(wire.Event)
@@ -117,13 +119,22 @@ func (r *labRun) run(ctx context.Context) wire.Verdict {
 	start := time.Now()
 	pos := r.lab.Pos
 	r.emit(wire.Event{Kind: wire.LabStarted, Lab: r.lab.Name, Title: r.lab.Title, Pos: &pos})
+	// First of all: the plan alone of a lab that is far too large would be more
+	// than a guest can hold.
+	leave, err := r.room.enter(ctx, len(r.lab.Nodes)+len(r.lab.Networks))
 	timeout := r.job.Timeout
 	if timeout <= 0 {
 		timeout = DefaultTimeout
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the lab took longer than %s", timeout))
 	defer cancel()
-	v, message := r.guarded(ctx)
+	v, message := wire.Broken, ""
+	if err == nil {
+		v, message = r.guarded(ctx)
+		leave()
+	} else {
+		message = err.Error()
+	}
 	r.emit(wire.Event{
 		Kind: wire.LabFinished, Lab: r.lab.Name, Title: r.lab.Title, Pos: &pos,
 		Verdict: v, Seconds: time.Since(start).Seconds(), Message: message,
@@ -151,11 +162,6 @@ func (r *labRun) guarded(ctx context.Context) (v wire.Verdict, message string) {
 	}
 	if len(missing) > 0 {
 		return wire.Skip, "this kernel lacks " + joinFeatures(missing)
-	}
-	if r.host.Room != nil {
-		if err := r.host.Room(len(r.lab.Nodes) + len(r.lab.Networks)); err != nil {
-			return wire.Broken, err.Error()
-		}
 	}
 	up, err := Start(ctx, plan)
 	if err != nil {

@@ -72,7 +72,7 @@ func awaitCarrier(ctx context.Context, n *liveNode, device string) error {
 	for {
 		dev, err := topology.LinkByName(n, device)
 		if err != nil || dev.Attrs().OperState == netlink.OperUp {
-			return nil //nolint:nilerr // a link that was left out is for the steps to miss
+			return nil // a link that was left out is for the steps to miss
 		}
 		select {
 		case <-tick.C:

@@ -104,7 +104,7 @@ func (n *liveNode) close() error {
 		errs = append(errs, d.Close())
 	}
 	clear(n.daemons)
-	errs = append(errs, n.files.Close(), n.Namespace.Close())
+	errs = append(errs, n.files.Close(), n.Namespace.Close()) //nolint:staticcheck // the namespace, not the node
 	return errors.Join(errs...)
 }
 

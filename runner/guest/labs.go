@@ -14,6 +14,7 @@ import (
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/filter"
+	"github.com/lvslab/lvslab/topology/probe"
 )
 
 // Enter belongs at the top of main, or of TestMain, of any program that runs
@@ -40,7 +41,18 @@ func runLabs(ctx context.Context, job wire.Job, load func(modules ...string) err
 		return err
 	}
 	l := &features{load: load, had: make(map[topology.Feature]bool)}
-	return engine.Run(ctx, engine.Host{Ensure: l.ensure}, job, emit)
+	return engine.Run(ctx, engine.Host{Ensure: l.ensure, Room: room}, job, emit)
+}
+
+// room is the guest's. What mends the lack of it on a machine of one's own does
+// not in a guest, which nobody can log in to.
+func room(nodes int) error {
+	err := probe.Room(nodes)
+	var none *probe.RoomError
+	if errors.As(err, &none) {
+		none.Fix = "fewer nodes, or a machine's own kernel: --kernel host"
+	}
+	return err
 }
 
 // features turns what labs need into modules, each asked for once.

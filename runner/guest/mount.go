@@ -131,6 +131,9 @@ func tune() {
 		{"/proc/sys/net/ipv4/neigh/default/gc_thresh3", "1048576"},
 		{"/proc/sys/net/ipv4/neigh/default/gc_thresh2", "524288"},
 		{"/proc/sys/net/ipv4/neigh/default/gc_thresh1", "262144"},
+		// The guest loads its modules by itself. Whatever else the kernel would
+		// ask modprobe for costs a process and is not there.
+		{"/proc/sys/kernel/modprobe", "\n"},
 		// After an oops no verdict is to be trusted.
 		{"/proc/sys/kernel/panic_on_oops", "1"},
 		{"/proc/sys/kernel/hostname", "lvslab"},

@@ -146,6 +146,9 @@ func finish(tree, version string) error {
 	if err != nil {
 		return fmt.Errorf("the package %s %s is not as expected: %w", umlPackage, version, err)
 	}
+	if err := stripModules(k.Modules); err != nil {
+		return fmt.Errorf("taking the debug sections out of the modules: %w", err)
+	}
 	m := manifest{Version: manifestVersion, Name: umlName, Release: k.Release, Package: version, Installed: time.Now().UTC().Truncate(time.Second)}
 	if m.Image, err = vouch(tree, k.Image); err != nil {
 		return err

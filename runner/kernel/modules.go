@@ -1,25 +1,16 @@
 package kernel
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"path"
 	"strings"
 )
 
-// Modules is what a kernel's modules.dep and modules.builtin say.
-type Modules struct {
-	byName  map[string]module
-	builtin map[string]bool
-}
-
-type module struct {
-	path string
-	// deps are names, in the order of the file: modprobe loads them from the
-	// last to the first.
-	deps []string
-}
+// Modules is what a kernel's modules.dep and modules.builtin say. The texts are
+// searched as they are: a guest asks for a dozen of a thousand modules, and to
+// take all of them apart would cost it a tenth of its boot.
+type Modules struct{ dep, builtin []byte }
 
 // Module is one file to load.
 type Module struct {
@@ -40,45 +31,79 @@ func (e *UnknownModuleError) Error() string {
 // ParseModules reads the text of modules.dep and modules.builtin, whose form
 // is that of modules.dep(5). builtin may be empty.
 func ParseModules(dep, builtin []byte) (*Modules, error) {
-	m := &Modules{byName: make(map[string]module, bytes.Count(dep, []byte{'\n'})), builtin: make(map[string]bool, bytes.Count(builtin, []byte{'\n'}))}
-	lines := bufio.NewScanner(bytes.NewReader(dep))
-	lines.Buffer(nil, 1<<20)
-	for n := 1; lines.Scan(); n++ {
-		line := strings.TrimSpace(lines.Text())
-		if line == "" || line[0] == '#' {
+	n := 0
+	for line := range bytes.Lines(dep) {
+		n++
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
 			continue
 		}
-		file, rest, ok := strings.Cut(line, ":")
-		if !ok || ModuleName(file) == "" {
-			return nil, fmt.Errorf("modules.dep:%d: %q is not `path: path...`", n, line)
+		file, _, ok := bytes.Cut(line, []byte{':'})
+		if !ok || len(baseName(file)) == 0 {
+			return nil, fmt.Errorf("modules.dep:%d: %q is not `path: path...`", n, clip(line))
 		}
-		if err := local(file); err != nil {
-			return nil, fmt.Errorf("modules.dep:%d: %w", n, err)
-		}
-		mod := module{path: file}
-		for _, d := range strings.Fields(rest) {
-			mod.deps = append(mod.deps, ModuleName(d))
-		}
-		m.byName[ModuleName(file)] = mod
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("modules.dep: %w", err)
-	}
-	for line := range bytes.Lines(builtin) {
-		if name := ModuleName(string(bytes.TrimSpace(line))); name != "" {
-			m.builtin[name] = true
+		if escapes(file) {
+			return nil, fmt.Errorf("modules.dep:%d: path %q leads out of the folder of modules.dep", n, clip(file))
 		}
 	}
-	return m, nil
+	return &Modules{dep, builtin}, nil
 }
 
-// local refuses a path that leads out of the modules' folder.
-func local(file string) error {
-	if path.IsAbs(file) || path.Clean(file) != file || strings.HasPrefix(file, "../") {
-		return fmt.Errorf("path %q leads out of the folder of modules.dep", file)
+// find is the file of a module and the files that it needs.
+func (m *Modules) find(name string) (file string, deps []string, ok bool) {
+	for line := range bytes.Lines(m.dep) {
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		f, rest, _ := bytes.Cut(line, []byte{':'})
+		if sameName(baseName(f), name) {
+			return string(f), strings.Fields(string(rest)), true
+		}
 	}
-	return nil
+	return "", nil, false
 }
+
+func (m *Modules) isBuiltin(name string) bool {
+	for line := range bytes.Lines(m.builtin) {
+		if sameName(baseName(bytes.TrimSpace(line)), name) {
+			return true
+		}
+	}
+	return false
+}
+
+// baseName is a file's name without its folder and from .ko on.
+func baseName(file []byte) []byte {
+	base := file[bytes.LastIndexByte(file, '/')+1:]
+	if i := bytes.Index(base, []byte(".ko")); i >= 0 {
+		base = base[:i]
+	}
+	return base
+}
+
+// sameName compares a file's name with a module's: the kernel takes - for _.
+func sameName(file []byte, name string) bool {
+	if len(file) != len(name) || len(name) == 0 {
+		return false
+	}
+	for i, c := range file {
+		if c == '-' {
+			c = '_'
+		}
+		if c != name[i] {
+			return false
+		}
+	}
+	return true
+}
+
+// escapes reports whether a path leads, or might lead, out of its folder.
+func escapes(file []byte) bool {
+	return file[0] == '/' || bytes.Contains(file, []byte("//")) || bytes.Contains(append([]byte{'/'}, file...), []byte("/.."))
+}
+
+func clip(text []byte) string { return string(text[:min(len(text), 200)]) }
 
 // ModuleName is the kernel's name for a module's file or for what a person
 // writes: "kernel/net/netfilter/ipvs/ip_vs_rr.ko.xz" and "ip-vs-rr" are both
@@ -97,8 +122,8 @@ func ModuleName(file string) string {
 // Has reports whether the kernel has the module, as a file or built in.
 func (m *Modules) Has(name string) bool {
 	name = ModuleName(name)
-	_, ok := m.byName[name]
-	return ok || m.builtin[name]
+	_, _, ok := m.find(name)
+	return ok || m.isBuiltin(name)
 }
 
 // Order is what to load for names, each after all that it depends on, each
@@ -119,21 +144,21 @@ func (m *Modules) Order(names ...string) ([]Module, error) {
 		case begun:
 			return fmt.Errorf("modules.dep: %s depends on itself", name)
 		}
-		mod, ok := m.byName[name]
+		file, deps, ok := m.find(name)
 		if !ok {
-			if m.builtin[name] {
+			if m.isBuiltin(name) {
 				return nil
 			}
 			return &UnknownModuleError{Name: name}
 		}
 		state[name] = begun
-		for i := len(mod.deps) - 1; i >= 0; i-- {
-			if err := visit(mod.deps[i]); err != nil {
+		for i := len(deps) - 1; i >= 0; i-- {
+			if err := visit(ModuleName(deps[i])); err != nil {
 				return err
 			}
 		}
 		state[name] = done
-		order = append(order, Module{Name: name, Path: mod.path})
+		order = append(order, Module{Name: name, Path: file})
 		return nil
 	}
 	for _, name := range names {

@@ -294,6 +294,7 @@ func (s *Session) Close() {
 		default:
 		}
 		s.guest.release()
+		<-s.over
 		s.guest.console.wait()
 		close(s.closed)
 	})

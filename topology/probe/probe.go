@@ -123,7 +123,7 @@ type absentError struct {
 	what string
 	// fix is the command that mends it where that is not to load the module.
 	fix string
-	// denied says that the kernel has it, and it is us who may not use it.
+	// denied says that the kernel has it, and that it is not for us, or not here.
 	denied bool
 }
 

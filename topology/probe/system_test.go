@@ -157,7 +157,7 @@ func TestGateARP(t *testing.T) {
 		safe bool
 		fix  string
 	}{
-		{"nf_tables not loaded", map[string]string{dep: nft}, false, "sudo modprobe nfnetlink"},
+		{"nf_tables not loaded", map[string]string{dep: nft}, false, "sudo modprobe nf_tables"},
 		{"nf_tables not loaded, arp_tables is", map[string]string{dep: nft + legacy, "/proc/modules": "nfnetlink 1 0 - Live 0\narp_tables 1 0 - Live 0\n"}, false, "sudo modprobe nf_tables"},
 		{"nf_tables loaded", map[string]string{dep: nft + legacy, "/proc/modules": loaded}, true, ""},
 		{"a kernel without nf_tables", map[string]string{dep: legacy}, true, ""},

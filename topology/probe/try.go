@@ -115,12 +115,12 @@ func tryTunnel(n *netns.Namespace) error {
 func tryOverlay(n *netns.Namespace) error {
 	const base = "/tmp" // any folder that every machine has
 	refused := func(what string, err error) error {
-		for _, no := range []error{unix.ENODEV, unix.EINVAL} {
-			if errors.Is(err, no) {
-				return &absentError{what: fmt.Sprintf("%s: %v", what, err)}
-			}
+		if errors.Is(err, unix.ENODEV) {
+			return &absentError{what: fmt.Sprintf("%s: %v", what, err)}
 		}
-		for _, no := range []error{unix.EPERM, unix.EACCES} {
+		// EINVAL: such a root cannot be a lower layer, or not in a user namespace
+		// that may not take its mounts apart.
+		for _, no := range []error{unix.EINVAL, unix.EPERM, unix.EACCES} {
 			if errors.Is(err, no) {
 				return &absentError{what: fmt.Sprintf("%s: %v", what, err), denied: true}
 			}
@@ -161,7 +161,8 @@ func tryOverlay(n *netns.Namespace) error {
 // gateARP says whether filter.Detect loads nothing. It asks nf_tables first, and
 // arp_tables if that will not do.
 func gateARP(s *system) (a Answer, safe bool) {
-	modules := []string{"nfnetlink", "nf_tables"}
+	// To open its socket loads nfnetlink, whatever comes after.
+	modules := []string{"nf_tables", "nfnetlink"}
 	if major, minor, ok := parseRelease(s.release); !ok || major < 5 || major == 5 && minor < 17 {
 		modules = append(modules, "nft_counter") // a part of nf_tables since then
 	}
@@ -187,15 +188,19 @@ func gateARP(s *system) (a Answer, safe bool) {
 // noARP is the answer where nf_tables was asked, if it is there, and said no, and
 // then arp_tables did.
 func noARP(s *system, what string) Answer {
+	a := Answer{Verdict: No, Why: what}
+	if s.static {
+		a.Why = "this kernel was built with neither nf_tables for arp nor arp_tables with mangle, and without loadable modules"
+		return a
+	}
 	for _, m := range filter.LegacyModules() {
-		if s.presence(m) == unloaded && !s.sealed {
-			return Answer{
-				Verdict: No, Why: fmt.Sprintf("nf_tables takes no ARP rules here, and the module %s is not loaded", m),
-				Fix: "sudo modprobe -a " + strings.Join(filter.LegacyModules(), " "),
-			}
+		if p := s.presence(m); (p == unloaded || p == unsure) && !s.sealed {
+			a.Why = fmt.Sprintf("nf_tables takes no ARP rules here, and the module %s is not loaded", m)
+			a.Fix = "sudo modprobe -a " + strings.Join(filter.LegacyModules(), " ")
+			break
 		}
 	}
-	return Answer{Verdict: No, Why: what}
+	return a
 }
 
 // tryNFT writes rules and reads them back, by nf_tables alone.
@@ -203,14 +208,11 @@ func tryNFT() error { return filter.NFTables.Replace(exampleRules()) }
 
 func tryARP(n *netns.Namespace) error {
 	return n.Do(func() error {
-		b, err := filter.Detect()
+		_, err := filter.Detect() // which writes a rule
 		if errors.Is(err, filter.ErrNoBackend) {
 			return &absentError{what: err.Error()}
 		}
-		if err != nil {
-			return err
-		}
-		return b.Replace(exampleRules())
+		return err
 	})
 }
 

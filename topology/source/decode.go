@@ -2,6 +2,7 @@ package source
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -193,7 +194,13 @@ func (d *Decoder) value(n *yaml.Node, v reflect.Value) {
 			return i, err
 		})
 	case reflect.Float64:
-		d.parse(n, v, "a number", func(s string) (any, error) { return strconv.ParseFloat(s, 64) })
+		d.parse(n, v, "a number", func(s string) (any, error) {
+			f, err := strconv.ParseFloat(s, 64)
+			if err == nil && (math.IsNaN(f) || math.IsInf(f, 0)) {
+				err = strconv.ErrRange // comparisons with it would tell nothing
+			}
+			return f, err
+		})
 	default:
 		panic(fmt.Sprintf("source: no way to decode %s", v.Type()))
 	}

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"regexp"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"gopkg.in/yaml.v3"
@@ -44,8 +44,6 @@ func Read(path string) ([]byte, error) {
 	return data, nil
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:unmarshal errors:\n\s*)?line (\d+): (.*)`)
-
 // Parse splits a file into its YAML documents. The nodes keep their places;
 // aliases are followed and nothing is decoded yet.
 func Parse(path string, data []byte) (docs []*yaml.Node, err error) {
@@ -69,6 +67,7 @@ func Parse(path string, data []byte) (docs []*yaml.Node, err error) {
 		return nil, &Error{Pos: pos, Msg: fmt.Sprintf("nested deeper than %d levels", maxDepth)}
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(data))
+	count := 0 // of all documents together
 	for {
 		var doc yaml.Node
 		err := dec.Decode(&doc)
@@ -85,7 +84,6 @@ func Parse(path string, data []byte) (docs []*yaml.Node, err error) {
 		if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
 			continue // `---` twice, or a document of comments
 		}
-		count := 0
 		if err := bounded(path, n, 0, &count); err != nil {
 			return nil, err
 		}
@@ -136,16 +134,18 @@ func tooDeep(path string, data []byte) (Pos, bool) {
 	return Pos{}, false
 }
 
+// yamlError puts yaml.v3's "yaml: line 3: what" at its line.
 func yamlError(path string, err error) error {
-	msg := err.Error()
-	if m := yamlLine.FindStringSubmatch(msg); m != nil {
-		line, _ := strconv.Atoi(m[1])
-		return &Error{Pos: Pos{File: path, Line: line}, Msg: "not YAML: " + m[2]}
+	msg := strings.TrimPrefix(err.Error(), "yaml: ")
+	line := 1
+	if rest, ok := strings.CutPrefix(msg, "line "); ok {
+		if n, what, ok := strings.Cut(rest, ": "); ok {
+			if l, err := strconv.Atoi(n); err == nil {
+				line, msg = l, what
+			}
+		}
 	}
-	if len(msg) > 6 && msg[:6] == "yaml: " {
-		msg = msg[6:]
-	}
-	return &Error{Pos: Pos{File: path, Line: 1}, Msg: "not YAML: " + msg}
+	return &Error{Pos: Pos{File: path, Line: line}, Msg: "not YAML: " + msg}
 }
 
 func place(path string, data []byte, i int) Pos {

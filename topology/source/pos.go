@@ -108,7 +108,12 @@ func (l List) Err() error {
 		}
 		return a.Pos.Col - b.Pos.Col
 	})
-	return slices.CompactFunc(sorted, func(a, b *Error) bool { return *a == *b })
+	seen := make(map[Error]bool)
+	return slices.DeleteFunc(sorted, func(e *Error) bool {
+		again := seen[*e]
+		seen[*e] = true
+		return again
+	})
 }
 
 // Nearest is the word of known that is nearest to word by edit distance, or ""
