@@ -6,9 +6,6 @@ SHELL       := /bin/bash
 
 GO       ?= go
 BIN      := bin/lvslab
-# The version in `lvslab version`; a build from an archive has none.
-VERSION  := $(shell git describe --always --dirty 2>/dev/null || echo devel)
-
 # The tools that check the code, pinned.
 GOFUMPT       := mvdan.cc/gofumpt@v0.12.0
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
@@ -24,7 +21,7 @@ help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 build: ## build bin/lvslab, one static binary
-	$(GO) build -trimpath -ldflags "-X main.version=$(VERSION)" -o $(BIN) ./cmd/lvslab
+	$(GO) build -trimpath -ldflags "-s -w" -o $(BIN) ./cmd/lvslab
 
 run: build ## run every lab of the tutorial, with a guest kernel if this one cannot
 	$(BIN) doctor >/dev/null || $(BIN) kernel install

@@ -64,7 +64,7 @@ func (c *arpOwner) Begin(_ context.Context, env Env) (Pending, error) {
 			if !ok {
 				continue
 			}
-			lines = append(lines, capture.Line(p))
+			lines = append(lines, packetLine(env, p))
 			asked = asked || p.Outgoing && m.Op == capture.ARPRequest && m.TargetIP == addr
 			if !p.Outgoing && m.Op == capture.ARPReply && m.SenderIP == addr {
 				owners = append(owners, ownerName(env, m))
@@ -107,6 +107,9 @@ func decodeARPRequests(d *source.Decoder, n *yaml.Node, h head) Check {
 	c := &arpRequests{}
 	d.Decode(n, c)
 	c.head = h
+	if len(c.From) == 0 {
+		d.Fail(n, "arp_requests needs a node in from:")
+	}
 	return c
 }
 
@@ -154,7 +157,11 @@ func (c *arpRequests) Begin(_ context.Context, env Env) (Pending, error) {
 	if sender == "own" {
 		sender = "its own address"
 	}
-	wanted := fmt.Sprintf("ARP questions of %s give %s as the sender", strings.Join(c.From, " and of "), sender)
+	what := "ARP questions"
+	if target.IsValid() {
+		what += " for " + target.String()
+	}
+	wanted := fmt.Sprintf("%s of %s give %s as the sender", what, strings.Join(c.From, " and of "), sender)
 	return judge(func(context.Context) (Result, bool) {
 		packets, err := cap.Packets()
 		if err != nil {
@@ -168,7 +175,7 @@ func (c *arpRequests) Begin(_ context.Context, env Env) (Pending, error) {
 			if !ok {
 				continue
 			}
-			lines = append(lines, capture.Line(p))
+			lines = append(lines, packetLine(env, p))
 			o, ok := env.Owner(m.SenderMAC)
 			want, mine := senders[o.Node]
 			if !ok || !mine || p.Outgoing || m.Op != capture.ARPRequest || target.IsValid() && m.TargetIP != target {

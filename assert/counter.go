@@ -134,8 +134,9 @@ func (c *counter) Begin(_ context.Context, env Env) (Pending, error) {
 			for _, w := range c.want {
 				a, _ := lookupCounter(base[name], w.name)
 				b, _ := lookupCounter(now, w.name)
-				seen = append(seen, fmt.Sprintf("%s %s +%d", name, w.name, b-a))
-				r.Pass = r.Pass && w.cond.holds(b-a)
+				seen = append(seen, fmt.Sprintf("%s %s %s", name, w.name, growth(a, b)))
+				// What went back (a gauge, or a node made anew) did not grow.
+				r.Pass = r.Pass && b >= a && w.cond.holds(b-a)
 			}
 			if !r.Pass {
 				r.Evidence = append(r.Evidence, Evidence{"counters of " + name + " that grew in this step", grown(base[name], now)})
@@ -224,11 +225,19 @@ func parseCounters(data string, into map[string]uint64) error {
 	return nil
 }
 
+// growth is by how much a counter grew, with its sign.
+func growth(before, after uint64) string {
+	if after < before {
+		return "-" + strconv.FormatUint(before-after, 10)
+	}
+	return "+" + strconv.FormatUint(after-before, 10)
+}
+
 func grown(before, after map[string]uint64) string {
 	var lines []string
 	for k, v := range after {
 		if v != before[k] {
-			lines = append(lines, fmt.Sprintf("%-32s +%d", k, v-before[k]))
+			lines = append(lines, fmt.Sprintf("%-32s %s", k, growth(before[k], v)))
 		}
 	}
 	slices.Sort(lines)

@@ -2,6 +2,8 @@ package assert
 
 import (
 	"context"
+	"fmt"
+	"net"
 	"strings"
 
 	"github.com/lvslab/lvslab/scenarios/ipvs"
@@ -55,7 +57,7 @@ func Picture(ctx context.Context, env Env, directors, clients []string, captures
 		if err != nil {
 			e.Text = err.Error()
 		} else {
-			e.Text = text(tail(packets, mostPackets))
+			e.Text = text(story(env, packets))
 		}
 		out = append(out, e)
 	}
@@ -66,14 +68,44 @@ func Picture(ctx context.Context, env Env, directors, clients []string, captures
 // patience.
 const mostPackets = 30
 
-func tail(packets []capture.Packet, most int) []string {
+// story is the first packets that decide where requests go: ARP, ICMP, and of
+// TCP the opening and the breaking of connections. What flows in between tells
+// nothing about a balancer.
+func story(env Env, packets []capture.Packet) []string {
 	var lines []string
-	if len(packets) > most {
-		packets = packets[len(packets)-most:]
-		lines = append(lines, "…")
-	}
+	left := 0
 	for _, p := range packets {
-		lines = append(lines, capture.Line(p))
+		line := packetLine(env, p)
+		if _, flags, tcp := strings.Cut(line, "Flags ["); tcp && !strings.HasPrefix(flags, "S") && !strings.HasPrefix(flags, "R") {
+			left++
+			continue
+		}
+		if len(lines) == mostPackets {
+			lines = append(lines, "…")
+			break
+		}
+		lines = append(lines, line)
+	}
+	if left > 0 {
+		lines = append(lines, fmt.Sprintf("(%d packets of open connections are left out)", left))
 	}
 	return lines
+}
+
+// packetLine is a packet in tcpdump's words, with the nodes' names in the place
+// of their MAC addresses.
+func packetLine(env Env, p capture.Packet) string {
+	words := strings.Split(capture.Line(p), " ")
+	for i, w := range words {
+		mac, err := net.ParseMAC(strings.TrimSuffix(w, ","))
+		if err != nil {
+			continue
+		}
+		if o, ok := env.Owner(mac); ok {
+			words[i] = o.Node + w[len(strings.TrimSuffix(w, ",")):]
+		} else if mac.String() == "ff:ff:ff:ff:ff:ff" {
+			words[i] = "everybody" + w[len(strings.TrimSuffix(w, ",")):]
+		}
+	}
+	return strings.Join(words, " ")
 }

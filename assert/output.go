@@ -106,20 +106,20 @@ func decodeFile(d *source.Decoder, n *yaml.Node, h head) Check {
 func (c *file) Refs() []Ref { return nodeRefs(c.pos, c.Node) }
 
 func (c *file) Begin(_ context.Context, env Env) (Pending, error) {
-	want := c.Node + ":" + c.Path
-	switch {
-	case c.Missing:
-		want += " does not exist"
-	case c.Lines != nil && *c.Lines == 0:
-		want += " is empty"
-	case c.Lines != nil:
-		want += fmt.Sprintf(" holds %d lines", *c.Lines)
-	case c.Is != nil:
-		want += fmt.Sprintf(" holds %q", *c.Is)
+	var wants []string
+	if c.Missing {
+		wants = append(wants, "does not exist")
+	}
+	if c.Lines != nil {
+		wants = append(wants, "holds "+countLines(*c.Lines))
+	}
+	if c.Is != nil {
+		wants = append(wants, fmt.Sprintf("holds %q", *c.Is))
 	}
 	if c.Matches != "" {
-		want += fmt.Sprintf(", matching %q", c.Matches)
+		wants = append(wants, fmt.Sprintf("matches %q", c.Matches))
 	}
+	want := c.Node + ":" + c.Path + " " + strings.Join(wants, " and ")
 	return judge(func(context.Context) (Result, bool) {
 		r := Result{Wanted: want}
 		data, err := env.ReadFile(c.Node, c.Path)
@@ -135,11 +135,36 @@ func (c *file) Begin(_ context.Context, env Env) (Pending, error) {
 		if s != "" && !strings.HasSuffix(s, "\n") {
 			lines++
 		}
-		r.Seen = fmt.Sprintf("%d lines", lines)
+		r.Seen = countLines(lines)
+		if c.Missing {
+			r.Seen = "it is there and holds " + r.Seen
+		} else if s != "" && (c.Is != nil || c.Matches != "") {
+			r.Seen += fmt.Sprintf(": %q", clip(s))
+		}
 		r.Pass = !c.Missing && (c.Lines == nil || *c.Lines == lines) && (c.Is == nil || *c.Is == s) && c.re.MatchString(s)
 		if !r.Pass {
 			r.Evidence = []Evidence{{c.Node + ":" + c.Path, s}}
 		}
 		return r, false
 	}), nil
+}
+
+func countLines(n int) string {
+	switch n {
+	case 0:
+		return "nothing"
+	case 1:
+		return "1 line"
+	}
+	return fmt.Sprintf("%d lines", n)
+}
+
+// clip keeps what a file or an answer holds from filling the screen; the
+// evidence shows it whole.
+func clip(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }

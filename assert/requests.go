@@ -161,8 +161,12 @@ func decodeShares(d *source.Decoder, n *yaml.Node, h head) Check {
 		if k.Value == "tolerance" {
 			if tolerance = f; f < 0 || f >= 50 {
 				d.Fail(v, "tolerance is in percentage points, from 0 to below 50; found %v", f)
+				tolerance = 0
 			}
 			continue
+		}
+		if f < 0 || f > 100 {
+			d.Fail(v, "a share is from 0 to 100 percent; found %v", f)
 		}
 		want[k.Value] = f
 		sum += f
@@ -251,7 +255,7 @@ func decodeBody(d *source.Decoder, n *yaml.Node, h head) Check {
 				return summary(rs)
 			}
 			if !re.MatchString(r.Body) {
-				return fmt.Sprintf("body %q", r.Body)
+				return fmt.Sprintf("body %q", clip(r.Body))
 			}
 		}
 		return ""

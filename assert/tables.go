@@ -27,20 +27,11 @@ type table struct {
 
 func decodeTable(d *source.Decoder, n *yaml.Node, h head) Check {
 	var c struct {
-		Node string `yaml:"node,required"`
+		Node  string `yaml:"node,required"`
+		Rules string `yaml:"rules,required"`
 	}
-	var rules string
-	for k, v := range d.Pairs(n) {
-		switch k.Value {
-		case "node":
-			d.Decode(v, &c.Node)
-		case "rules":
-			rules, _ = d.Scalar(v, "rules as ipvsadm -S prints them, or \"\"")
-		default:
-			d.Fail(k, "%s", source.Unknown("key", k.Value, []string{"node", "rules"}))
-		}
-	}
-	t, err := ipvs.ParseRules("", rules)
+	d.Decode(n, &c)
+	t, err := ipvs.ParseRules("", c.Rules)
 	if err != nil {
 		d.Fail(n, "rules: %v", err)
 	}
@@ -294,6 +285,9 @@ func decodeRoutes(d *source.Decoder, n *yaml.Node, h head) Check {
 	c := &routes{}
 	d.Decode(n, c)
 	c.head = h
+	if c.To.IsValid() && !c.To.Addr().Is4() {
+		d.Fail(n, "to: %s: only IPv4 routes are known yet", c.To)
+	}
 	return c
 }
 
@@ -305,6 +299,9 @@ func (c *routes) Begin(_ context.Context, env Env) (Pending, error) {
 		return nil, err
 	}
 	wanted := fmt.Sprintf("%s has routes to %s by %s, and no other", c.Node, c.To, strings.Join(c.Dev, ", "))
+	if len(c.Dev) == 0 {
+		wanted = fmt.Sprintf("%s has no route to %s", c.Node, c.To)
+	}
 	return judge(func(context.Context) (Result, bool) {
 		lines, err := routeLines(n, c.To)
 		if err != nil {

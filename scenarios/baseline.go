@@ -24,10 +24,16 @@ func (s setting) op(node string) topology.Op {
 // namespace takes the values of conf.all and conf.default from the initial one
 // (net.core.devconf_inherit_init_net, Documentation/admin-guide/sysctl/net.rst).
 // The values are the kernel's own defaults, but for IPv6, which is off, and
-// rp_filter, which some distributions turn on.
+// rp_filter, which some distributions turn on. A server goes on answering a
+// client that has given up, for a minute, and asks by ARP for it each time: an
+// answer that is lost is not repeated, so that what one step left unanswered
+// does not speak in the next. The client's own repetition brings a new answer.
 func pinned(tunnel bool) []setting {
 	const why = "pinned, so that the machine's own setting does not decide"
-	list := []setting{{key: "net.ipv4.ip_forward", value: "0", why: why}}
+	list := []setting{
+		{key: "net.ipv4.ip_forward", value: "0", why: why},
+		{key: "net.ipv4.tcp_synack_retries", value: "0", why: "a server does not go on answering a client that has given up"},
+	}
 	for _, dev := range []string{"all", "default"} {
 		for _, k := range []string{"rp_filter", "arp_ignore", "arp_announce", "arp_filter", "accept_local", "proxy_arp"} {
 			list = append(list, setting{key: "net.ipv4.conf." + dev + "." + k, value: "0", why: why})

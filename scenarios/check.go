@@ -118,6 +118,9 @@ func (l *Lab) checkName(errs *source.List, what, s string, pos source.Pos) {
 	if !validName(s) {
 		errs.Add(pos, "%s name %q: %s", what, s, nameRule)
 	}
+	if slices.Contains(reservedNames(), s) {
+		errs.Add(pos, "%s name %q: that word has a meaning of its own in a lab file", what, s)
+	}
 }
 
 // reservedNames mean something where a name may stand: every node

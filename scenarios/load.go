@@ -3,6 +3,7 @@ package scenarios
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -43,7 +44,7 @@ func Load(path, labName string, data []byte) ([]*Lab, error) {
 		if len(list) == 0 {
 			list = append(list, lab.check()...)
 		}
-		if len(list) == 0 {
+		if len(list) == 0 && lab.changes() {
 			// What a change cannot do shows only in its ops.
 			_, err := lab.Plan()
 			list.AddError(lab.Pos, err)
@@ -55,6 +56,13 @@ func Load(path, labName string, data []byte) ([]*Lab, error) {
 		return nil, err
 	}
 	return labs, nil
+}
+
+// changes reports whether any step changes the lab.
+func (l *Lab) changes() bool {
+	return slices.ContainsFunc(l.Steps, func(s Step) bool {
+		return slices.ContainsFunc(s.Do, func(a Action) bool { return a.Changes() })
+	})
 }
 
 // LoadFile reads a lab file from disk; its base name without the ending names
@@ -81,8 +89,8 @@ func decode(path string, doc *yaml.Node) (*Lab, source.List) {
 	return lab, d.Errs
 }
 
-// patched is the lab after a change: the patch laid over its document. What a
-// change cannot change (its name, its steps) is an error.
+// patched is the lab after a change: the patch laid over its document, without
+// its steps. What a change cannot change (its name, its steps) is an error.
 func (l *Lab) patched(patch *yaml.Node) (*Lab, source.List) {
 	file := l.Pos.File
 	var errs source.List
@@ -97,12 +105,24 @@ func (l *Lab) patched(patch *yaml.Node) (*Lab, source.List) {
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	next, list := decode(file, source.Merge(expandLinks(l.doc), expandLinks(patch)))
+	next, list := decode(file, source.Merge(expandLinks(leftOut(l.doc, "steps")), expandLinks(patch)))
 	next.Name = l.Name
 	if next.root = l.root; next.root == nil {
 		next.root = l
 	}
 	return next, list
+}
+
+// leftOut is a copy of a mapping without a key.
+func leftOut(doc *yaml.Node, key string) *yaml.Node {
+	out := *doc
+	out.Content = nil
+	for i := 0; i+1 < len(doc.Content); i += 2 {
+		if doc.Content[i].Value != key {
+			out.Content = append(out.Content, doc.Content[i], doc.Content[i+1])
+		}
+	}
+	return &out
 }
 
 // expandLinks writes the short forms of links out, so that a change of one part

@@ -117,7 +117,7 @@ func (s *script) header() {
 	s.comment("", "\nAs root:")
 	s.comment("", "  sh lab.sh up        sets the lab up; so does sh lab.sh alone")
 	if n := len(p.Steps); n > 0 {
-		s.comment("", fmt.Sprintf("  sh lab.sh step N    does step N (1 to %d, in this order) and shows what it does", n))
+		s.comment("", fmt.Sprintf("  sh lab.sh step N    does step N, 1 to %d in this order, and shows it", n))
 	}
 	s.comment("", "  sh lab.sh down      takes the lab down")
 	needs := "\nIt needs " + strings.Join(packages(s.tools(s.words)), ", ")
@@ -214,7 +214,7 @@ func (s *script) needs(tools []string) {
 
 // packageOf is the package of Debian's, and mostly of others', that has a tool.
 func packageOf(tool string) string {
-	switch tool {
+	switch strings.TrimSuffix(strings.TrimSuffix(tool, "-save"), "-restore") {
 	case "ip", "tc", "ss":
 		return "iproute2"
 	case "sysctl":

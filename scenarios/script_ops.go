@@ -213,10 +213,15 @@ func (s *script) stimulus(st *Step, a *Action) []string {
 		return []string{in(a.Run.Node, "sh -c "+topology.Quote(a.Run.Command)) + failure}
 	case a.Write != nil:
 		file := nodeFile(a.Write.Node, a.Write.File)
-		return []string{
-			"mkdir -p " + path.Dir(file),
-			fmt.Sprintf("printf '%%s\\n' %s >%s", topology.Quote(strings.TrimSuffix(a.Write.Content, "\n")), file),
+		text, whole := strings.CutSuffix(a.Write.Content, "\n")
+		write := "printf %s " + topology.Quote(text)
+		switch {
+		case a.Write.Content == "":
+			write = ":"
+		case whole:
+			write = "printf '%s\\n' " + topology.Quote(text)
 		}
+		return []string{"mkdir -p " + path.Dir(file), write + " >" + file}
 	case a.Save != nil:
 		return s.save(in, a.Save)
 	case a.Restore != nil:
@@ -269,11 +274,12 @@ func (s *script) save(in inNode, a *Save) []string {
 }
 
 func (s *script) restore(in inNode, a *Save) []string {
-	file := nodeFile(a.Node, a.File)
-	if a.Table == "arp" {
-		return []string{in(a.Node, s.dialect.Arptables+"-restore") + " <" + file + failure}
+	command := in(a.Node, s.dialect.Arptables+"-restore")
+	if a.Table == "ipvs" {
+		// -R adds to what is there; without a file nothing is lost.
+		command = in(a.Node, "ipvsadm -C") + " && " + in(a.Node, "ipvsadm -R")
 	}
-	return []string{fmt.Sprintf("[ -e %s ] && %s && %s <%s%s", file, in(a.Node, "ipvsadm -C"), in(a.Node, "ipvsadm -R"), file, failure)}
+	return []string{"file=" + nodeFile(a.Node, a.File), `ls "$file" && ` + command + ` <"$file"` + failure}
 }
 
 // The files of the tutorial's services, as runner/engine has them.

@@ -75,7 +75,7 @@ serve_http() {
   server=$!
   echo "$server" >"$root.pid"
   until listens "$at" "$port"; do
-    kill -0 "$server" || fail "the web server of $at ended at once: $*"
+    kill -0 "$server" 2>/dev/null || fail "the web server of $at ended at once: $*"
     sleep 0.05
   done
 }

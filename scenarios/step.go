@@ -271,6 +271,9 @@ func (a *Action) defaults(d *source.Decoder, n *yaml.Node) {
 		if (a.Link.Down == nil) == (a.Link.Delay == nil) {
 			d.Fail(n, "link needs one of down: and delay:")
 		}
+		if a.Link.Delay != nil && *a.Link.Delay > maxDelay {
+			d.Fail(n, "delay %s is longer than %s", *a.Link.Delay, maxDelay)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"github.com/lvslab/lvslab/runner"
+	"github.com/lvslab/lvslab/runner/host"
 	"github.com/lvslab/lvslab/runner/uml"
 )
 
@@ -12,6 +13,7 @@ import (
 // lines for a person who asked for more; nil means none.
 func backends(log io.Writer) []runner.Backend {
 	return []runner.Backend{
+		host.New(),
 		&uml.Backend{Env: os.Getenv, Config: uml.Config{Log: log}},
 	}
 }

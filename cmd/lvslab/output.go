@@ -90,15 +90,18 @@ func visible(s string) string {
 		return s
 	}
 	var b strings.Builder
-	for i, r := range s {
-		if clean(r) {
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		switch {
+		case clean(r):
 			b.WriteRune(r)
-		} else if _, n := utf8.DecodeRuneInString(s[i:]); r == utf8.RuneError && n == 1 {
-			fmt.Fprintf(&b, `\x%02x`, s[i])
-		} else {
-			quoted := strconv.QuoteRune(r)
+		case r == utf8.RuneError && n == 1:
+			fmt.Fprintf(&b, `\x%02x`, s[0])
+		default:
+			quoted := strconv.QuoteRuneToASCII(r)
 			b.WriteString(quoted[1 : len(quoted)-1])
 		}
+		s = s[n:]
 	}
 	return b.String()
 }

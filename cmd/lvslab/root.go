@@ -32,6 +32,9 @@ const (
 // interrupt, such as that of a terminal named as a lab file.
 const patience = 10 * time.Second
 
+// echo is how soon after the first a second signal is the same one.
+const echo = 300 * time.Millisecond
+
 // app is what the verbs share.
 type app struct {
 	out *outlet
@@ -64,15 +67,23 @@ func Main(ctx context.Context, args []string, in io.Reader, out, errw io.Writer)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	go func() {
-		<-signals
+		first := <-signals
+		begin := time.Now()
 		cancel(errInterrupted)
 		// A second Ctrl-C does not wait for anything: whatever is left dies
-		// with this process.
-		select {
-		case <-signals:
-		case <-time.After(patience):
+		// with this process. One that comes with the first is its echo:
+		// timeout(1) signals its child and then the group that it is in.
+		for late := time.After(patience); ; {
+			select {
+			case next := <-signals:
+				if next == first && time.Since(begin) < echo {
+					continue
+				}
+			case <-late:
+			}
+			fmt.Fprintln(errw, "lvslab: interrupted before all was cleaned up")
+			os.Exit(exitInterrupted)
 		}
-		os.Exit(exitInterrupted)
 	}()
 	a := &app{out: &outlet{w: out, full: func() { cancel(errNobodyReads) }}, err: errw}
 	root := a.root()
@@ -104,7 +115,11 @@ func (a *app) status(err error) int {
 		return exitInterrupted
 	case errors.As(err, &list):
 		for _, e := range list {
-			a.complain("%v", e)
+			if e.Pos.File == "" {
+				a.complain("lvslab: %v", e)
+			} else {
+				a.complain("%v", e)
+			}
 		}
 		return exitUsage
 	case errors.As(err, &one):

@@ -36,7 +36,7 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
   lvslab run dr/arptables -v    one lab, every step of it
   lvslab run my.yaml labs/      files and folders of your own
   lvslab run tun --omit tunnel-up
-                                a mistake made on purpose: see lvslab plan for the roles`,
+                                a mistake made on purpose: see lvslab plan --roles`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.Timeout < 0 {
 				return usageError{errors.New("--timeout must not be negative")}
@@ -49,10 +49,7 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 			if known := kernelWords(o.Backends); !slices.Contains(known, o.Kernel) {
 				return usageError{errors.New("--kernel: " + source.Unknown("kernel", o.Kernel, known))}
 			}
-			sel, err := pick(args)
-			if err != nil {
-				return err
-			}
+			sel := pick(args)
 			chosen, err := sel.load()
 			if err != nil {
 				return err
@@ -67,7 +64,7 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 				err = cerr
 			}
 			if errors.Is(err, runner.ErrNothingToRun) && len(omit) > 0 {
-				err = usageError{fmt.Errorf("--omit %s: no lab that was named has all of these roles; lvslab plan names those it has", strings.Join(omit, ","))}
+				err = usageError{fmt.Errorf("--omit %s: no lab that was named has all of these roles; lvslab plan --roles names those it has", strings.Join(omit, ","))}
 			}
 			a.exit = report.ExitCode(counts, strict)
 			return err

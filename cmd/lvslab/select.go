@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/lvslab/lvslab/labs"
@@ -20,7 +21,10 @@ type selection struct {
 	// argOf is, by place in files, the argument that names the file on a
 	// command line.
 	argOf []string
-	// seen are the shipped labs in it by name, and on the files' identities.
+	// errs are the arguments that stand for nothing and the files that cannot
+	// be read; load tells them together with what is wrong inside the others.
+	errs source.List
+	// What is in it already: shipped labs by name, files by identity.
 	shipped map[string]bool
 	onDisk  []os.FileInfo
 }
@@ -28,34 +32,26 @@ type selection struct {
 // pick turns arguments into lab files: names of shipped labs ("dr/arptables"),
 // chapters ("dr"), files and folders. No argument means all shipped labs. An
 // argument that ends in .yaml, or begins with a dot or a slash, is a path; of
-// any other, the shipped name wins over a path. A lab that comes twice is taken
+// any other, the shipped name wins over a path. A file that comes twice is taken
 // once.
-func pick(args []string) (*selection, error) {
+func pick(args []string) *selection {
 	s := &selection{shipped: make(map[string]bool)}
 	if len(args) == 0 {
 		s.addShipped(labs.All())
-		return s, nil
+		return s
 	}
 	for _, arg := range args {
-		if arg == "" {
-			return nil, usageError{errors.New("an empty argument; wanted the name of a lab, a chapter, a file or a folder")}
-		}
-		if !looksLikePath(arg) {
-			if found := labs.Find(strings.Trim(arg, "/")); len(found) > 0 {
-				s.addShipped(found)
-				continue
-			}
-		}
-		if err := s.addDisk(arg); err != nil {
-			var list source.List
-			var one *source.Error
-			if errors.As(err, &list) || errors.As(err, &one) {
-				return nil, err
-			}
-			return nil, usageError{err}
+		found := labs.Find(strings.Trim(arg, "/"))
+		switch {
+		case arg == "":
+			s.errs.Add(source.Pos{}, "an empty argument; wanted the name of a lab, a chapter, a file or a folder")
+		case len(found) > 0 && !looksLikePath(arg):
+			s.addShipped(found)
+		default:
+			s.addDisk(arg)
 		}
 	}
-	return s, nil
+	return s
 }
 
 func looksLikePath(arg string) bool {
@@ -78,27 +74,37 @@ func (s *selection) addShipped(files []wire.File) {
 }
 
 // addDisk adds a file, or the lab files of a folder and those below it.
-func (s *selection) addDisk(arg string) error {
+func (s *selection) addDisk(arg string) {
 	info, err := os.Stat(arg)
-	if errors.Is(err, fs.ErrNotExist) {
-		return notFound(arg)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		s.errs.Add(source.Pos{}, "%v", notFound(arg))
+	case err != nil:
+		s.fail(arg, err)
+	case info.IsDir():
+		s.addFolder(arg)
+	default:
+		s.addFile(arg, scenarios.NameOf(arg), info)
 	}
-	if err != nil {
-		return err
-	}
-	if !info.IsDir() {
-		return s.addFile(arg, scenarios.NameOf(arg), info)
-	}
+}
+
+func (s *selection) addFolder(arg string) {
 	found := false
 	// With the slash, a link to a folder is the folder.
 	root := filepath.Clean(arg) + string(filepath.Separator)
-	err = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || !isLabFile(path) {
-			return err
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			s.fail(path, err)
+			found = true
+			return nil
+		case d.IsDir() || !isLabFile(path):
+			return nil
 		}
 		info, err := os.Stat(path)
 		if err != nil {
-			return err
+			s.fail(path, err)
+			return nil
 		}
 		if !info.Mode().IsRegular() {
 			return nil
@@ -108,29 +114,38 @@ func (s *selection) addDisk(arg string) error {
 			return err
 		}
 		found = true
-		name := strings.ToLower(strings.TrimSuffix(filepath.ToSlash(rel), filepath.Ext(rel)))
-		return s.addFile(path, name, info)
+		s.addFile(path, strings.ToLower(strings.TrimSuffix(filepath.ToSlash(rel), filepath.Ext(rel))), info)
+		return nil
 	})
-	if err == nil && !found {
-		err = fmt.Errorf("folder %s holds no lab file (*.yaml)", arg)
+	switch {
+	case err != nil:
+		s.fail(arg, err)
+	case !found:
+		s.errs.Add(source.Pos{}, "folder %s holds no lab file (*.yaml)", arg)
 	}
-	return err
 }
 
-func (s *selection) addFile(path, name string, info os.FileInfo) error {
-	for _, o := range s.onDisk {
-		if os.SameFile(o, info) {
-			return nil
-		}
-	}
-	data, err := source.Read(path)
-	if err != nil {
-		return err
+func (s *selection) addFile(path, name string, info os.FileInfo) {
+	if slices.ContainsFunc(s.onDisk, func(o os.FileInfo) bool { return os.SameFile(o, info) }) {
+		return
 	}
 	s.onDisk = append(s.onDisk, info)
+	data, err := source.Read(path)
+	if err != nil {
+		s.fail(path, err)
+		return
+	}
 	s.files = append(s.files, wire.File{Path: path, Name: name, Data: data})
 	s.argOf = append(s.argOf, path)
-	return nil
+}
+
+// fail keeps why a file cannot be read.
+func (s *selection) fail(path string, err error) {
+	var wrapped *fs.PathError
+	if errors.As(err, &wrapped) {
+		err = wrapped.Err // the path stands before it
+	}
+	s.errs.AddError(source.Pos{File: path}, err)
 }
 
 // notFound tells of an argument that stands for nothing, with the nearest that
@@ -170,7 +185,7 @@ type chosen struct {
 func (s *selection) load() (*chosen, error) {
 	c := &chosen{argOf: make(map[string]string)}
 	first := make(map[string]source.Pos)
-	var errs source.List
+	errs := s.errs
 	for i, f := range s.files {
 		found, err := scenarios.Load(f.Path, f.Name, f.Data)
 		if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -61,6 +62,27 @@ func awaitLinks(ctx context.Context, w *world, lab *scenarios.Lab) error {
 			if err := awaitCarrier(ctx, live, k.Name); err != nil {
 				return fmt.Errorf("node %s: device %s: %w", n.Name, k.Name, err)
 			}
+		}
+	}
+	return nil
+}
+
+// awaitNew waits for the carrier of the links that ops have made, but for those
+// whose cable they pull.
+func awaitNew(ctx context.Context, w *world, ops []topology.Op) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, linkWait, fmt.Errorf("no carrier within %s", linkWait))
+	defer cancel()
+	for _, op := range ops {
+		k := op.About().Key
+		if k.Kind != "link" || slices.ContainsFunc(ops, func(o topology.Op) bool { return o.About().Key == topology.Key{Node: k.Node, Kind: "cable", ID: k.ID} }) {
+			continue
+		}
+		live, err := w.live(k.Node)
+		if err != nil {
+			continue // the node went with its link
+		}
+		if err := awaitCarrier(ctx, live, k.ID); err != nil {
+			return fmt.Errorf("node %s: device %s: %w", k.Node, k.ID, err)
 		}
 	}
 	return nil

@@ -159,7 +159,10 @@ func did(a *scenarios.Action) []string {
 func (r *labRun) do(ctx context.Context, a *scenarios.Action) error {
 	switch {
 	case a.Changes():
-		return topology.ApplyAll(ctx, r.env.world, a.Ops)
+		if err := topology.ApplyAll(ctx, r.env.world, a.Ops); err != nil {
+			return err
+		}
+		return awaitNew(ctx, r.env.world, a.Ops)
 	case a.Request != nil:
 		return r.request(ctx, a.Request)
 	case a.Ping != nil:

@@ -73,33 +73,43 @@ func (r *labRun) command(ctx context.Context, c *scenarios.Run) error {
 }
 
 // flush empties neighbour tables as `ip neigh flush all` does; no name means
-// every node.
+// every node. It goes round twice: while it empties one node's, another that
+// still waits for an answer may ask once more, by which the first learns anew.
 func (r *labRun) flush(nodes []string) error {
 	if len(nodes) == 0 {
 		nodes = r.env.lab.Nodes.Names()
 	}
-	for _, name := range nodes {
-		n, err := r.env.live(name)
-		if err != nil {
-			return err
-		}
-		list, err := n.Netlink().NeighList(0, netlink.FAMILY_V4)
-		for range 5 { // a dump that a change interrupted is asked for again
-			if !errors.Is(err, netlink.ErrDumpInterrupted) {
-				break
+	for range 2 {
+		for _, name := range nodes {
+			if err := r.flushNode(name); err != nil {
+				return err
 			}
-			list, err = n.Netlink().NeighList(0, netlink.FAMILY_V4)
 		}
-		if err != nil {
-			return fmt.Errorf("node %s: neighbours: %w", name, err)
+	}
+	return nil
+}
+
+func (r *labRun) flushNode(name string) error {
+	n, err := r.env.live(name)
+	if err != nil {
+		return err
+	}
+	list, err := n.Netlink().NeighList(0, netlink.FAMILY_V4)
+	for range 5 { // a dump that a change interrupted is asked for again
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
 		}
-		for _, e := range list {
-			if e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 {
-				continue
-			}
-			if err := n.Netlink().NeighDel(&e); err != nil && !errors.Is(err, unix.ENOENT) {
-				return fmt.Errorf("node %s: ip neigh del %s: %w", name, e.IP, err)
-			}
+		list, err = n.Netlink().NeighList(0, netlink.FAMILY_V4)
+	}
+	if err != nil {
+		return fmt.Errorf("node %s: neighbours: %w", name, err)
+	}
+	for _, e := range list {
+		if e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 {
+			continue
+		}
+		if err := n.Netlink().NeighDel(&e); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("node %s: ip neigh del %s: %w", name, e.IP, err)
 		}
 	}
 	return nil

@@ -119,7 +119,7 @@ func (l List) Err() error {
 // Nearest is the word of known that is nearest to word by edit distance, or ""
 // when none is near enough to be worth naming.
 func Nearest(word string, known []string) string {
-	best, bestDist := "", len(word)/2+2
+	best, bestDist := "", len(word)/3+2
 	for _, k := range known {
 		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < bestDist {
 			best, bestDist = k, d

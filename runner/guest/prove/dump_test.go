@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -19,8 +20,9 @@ import (
 type dump map[string][]string
 
 // dumpAll looks at nodes by the paths of their namespaces; one that is not
-// there is an empty dump.
-func dumpAll(paths map[string]string) (map[string]dump, error) {
+// there is an empty dump. withSysctls says whose sysctls to read; of the others
+// they are left out, since to read them is most of the work.
+func dumpAll(paths map[string]string, withSysctls func(node string) bool) (map[string]dump, error) {
 	all := make(map[string]dump)
 	for name, path := range paths {
 		if _, err := os.Stat(path); err != nil {
@@ -28,7 +30,7 @@ func dumpAll(paths map[string]string) (map[string]dump, error) {
 			continue
 		}
 		d := make(dump)
-		if err := inside(path, d.look); err != nil {
+		if err := inside(path, func() error { return d.look(withSysctls(name)) }); err != nil {
 			return nil, fmt.Errorf("looking at %s: %w", name, err)
 		}
 		all[name] = d
@@ -58,9 +60,10 @@ func inside(path string, f func() error) error {
 	return <-done
 }
 
-// look asks the tools about the node that the thread is in. ip takes its
-// commands from standard input, so that it starts once.
-func (d dump) look() error {
+// look asks the tools about the node that the thread is in. A tool is not
+// started where the kernel itself says that there is nothing for it to tell.
+func (d dump) look(withSysctls bool) error {
+	// ip takes its commands from standard input, so that it starts once.
 	out, err := tool("addr show\nlink show\nroute show table all\n", "ip", "-j", "-d", "-batch", "-")
 	if err != nil {
 		return err
@@ -75,23 +78,42 @@ func (d dump) look() error {
 			return err
 		}
 	}
-	if out, err = tool("", "tc", "-j", "qdisc"); err != nil {
-		return err
-	}
-	if err := d.json("tc qdisc", out); err != nil {
-		return err
-	}
-	for _, c := range [][]string{{"ipvsadm", "-Sn"}, {"arptables-legacy-save"}} {
-		if out, err = tool("", c...); err != nil {
+	// noqueue and noop have no options.
+	if slices.ContainsFunc(d["ip -d link"], func(l string) bool {
+		return strings.Contains(l, " qdisc = ") && !strings.HasSuffix(l, "= noqueue") && !strings.HasSuffix(l, "= noop")
+	}) {
+		if out, err = tool("", "tc", "-j", "qdisc"); err != nil {
 			return err
 		}
-		d[strings.Join(c, " ")] = strings.Split(out, "\n")
+		if err := d.json("tc qdisc", out); err != nil {
+			return err
+		}
 	}
-	lines, err := sysctls("/proc/sys/net")
-	if len(lines) < 200 { // there are more than that with one device
-		return errors.Join(fmt.Errorf("only %d sysctls below /proc/sys/net", len(lines)), err)
+	// Beyond its head of three lines, ip_vs lists services.
+	if table, err := os.ReadFile("/proc/thread-self/net/ip_vs"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	} else if strings.Count(string(table), "\n") > 3 {
+		if out, err = tool("", "ipvsadm", "-Sn"); err != nil {
+			return err
+		}
+		d["ipvsadm -Sn"] = strings.Split(out, "\n")
 	}
-	d["sysctl"] = lines
+	// A namespace has the table from the moment that somebody asked for it.
+	if tables, err := os.ReadFile("/proc/thread-self/net/arp_tables_names"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	} else if strings.Contains(string(tables), "filter") {
+		if out, err = tool("", "arptables-legacy-save"); err != nil {
+			return err
+		}
+		d["arptables-legacy-save"] = strings.Split(out, "\n")
+	}
+	if !withSysctls {
+		return nil
+	}
+	d["sysctl"], err = sysctls("/proc/sys/net")
+	if len(d["sysctl"]) < 200 { // there are more than that with one device
+		return errors.Join(fmt.Errorf("only %d sysctls below /proc/sys/net", len(d["sysctl"])), err)
+	}
 	return err
 }
 

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/lvslab/lvslab/labs"
+	"github.com/lvslab/lvslab/runner"
+	"github.com/lvslab/lvslab/runner/host"
+	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/uml"
+	"github.com/lvslab/lvslab/topology"
+	"github.com/lvslab/lvslab/topology/probe"
+)
+
+func (a *app) doctorCmd() *cobra.Command {
+	var format *formatFlag
+	c := &cobra.Command{
+		Use:   "doctor",
+		Short: "Tell what this machine can run, what it lacks, and how to mend it",
+		Long: `Doctor tries what the shipped labs need: each feature of this machine's own
+kernel, in scratch namespaces and without loading a module, and a guest kernel on
+every rung of isolation, by booting it. It changes nothing.
+
+Exit status: 0 all shipped labs can run here, 1 they cannot.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			d, err := diagnose(c.Context())
+			if err != nil {
+				return err
+			}
+			if !d.Ready {
+				a.exit = 1
+			}
+			if *format == formatJSON {
+				return a.printJSON(d)
+			}
+			a.printDiagnosis(d)
+			return nil
+		},
+	}
+	format = addFormat(c.Flags(), "text or json")
+	return c
+}
+
+// diagnosis is the document of doctor --format json. Verdicts are "yes", "no"
+// and "could not tell".
+type diagnosis struct {
+	Version int     `json:"version"`
+	Machine machine `json:"machine"`
+	// Host are the features of this machine's own kernel that shipped labs
+	// need.
+	Host hostDiagnosis `json:"host"`
+	UML  umlDiagnosis  `json:"uml"`
+	// Apt says whether kernel install can work.
+	Apt     trait   `json:"apt"`
+	Folders []trait `json:"folders"`
+	// Auto is the backend that --kernel auto takes; empty for none.
+	Auto string `json:"auto,omitempty"`
+	// Ready says that all shipped labs can run.
+	Ready bool `json:"ready"`
+	// Next is the command to type next.
+	Next string `json:"next"`
+}
+
+type machine struct {
+	Kernel string `json:"kernel"`
+	Arch   string `json:"arch"`
+	User   string `json:"user"`
+	UID    int    `json:"uid"`
+}
+
+// trait is the answer to one question.
+type trait struct {
+	Name    string   `json:"name"`
+	Verdict string   `json:"verdict"`
+	Why     string   `json:"why"`
+	Fix     []string `json:"fix,omitempty"`
+}
+
+type hostDiagnosis struct {
+	Verdict  string   `json:"verdict"`
+	Fix      []string `json:"fix,omitempty"`
+	Features []trait  `json:"features"`
+}
+
+type umlDiagnosis struct {
+	Verdict string `json:"verdict"`
+	Why     string `json:"why,omitempty"`
+	// Kernel is the guest kernel, "uml 6.1.176 (cache)"; Image its path.
+	Kernel string   `json:"kernel,omitempty"`
+	Image  string   `json:"image,omitempty"`
+	Fix    []string `json:"fix,omitempty"`
+	// Rungs are the degrees of isolation, the best first; Taken is the one
+	// that guests boot on.
+	Rungs []trait `json:"rungs"`
+	Taken string  `json:"taken,omitempty"`
+}
+
+// The words of verdicts.
+const (
+	yes     = "yes"
+	no      = "no"
+	unknown = "could not tell"
+)
+
+func diagnose(ctx context.Context) (*diagnosis, error) {
+	needs, err := shippedNeeds()
+	if err != nil {
+		return nil, err
+	}
+	d := &diagnosis{Version: jsonVersion, Machine: thisMachine(), Apt: aptTools(), Folders: folders()}
+	d.Host = diagnoseHost(ctx, needs)
+	d.UML = diagnoseUML(ctx)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	if b, _, err := runner.Choose(ctx, backends(nil), runner.Auto, needs); err == nil {
+		d.Auto = b.Name()
+	}
+	d.Ready = d.Host.Verdict == yes || d.UML.Verdict == yes
+	d.Next = d.next()
+	return d, nil
+}
+
+// shippedNeeds are the features that some shipped lab needs.
+func shippedNeeds() ([]topology.Feature, error) {
+	shipped, err := shippedLabs(labs.All())
+	if err != nil {
+		return nil, err
+	}
+	var needs []topology.Feature
+	for _, l := range shipped {
+		p, err := l.Plan()
+		if err != nil {
+			return nil, err
+		}
+		needs = append(needs, p.Needs...)
+		if l.UsesFiles() {
+			needs = append(needs, probe.Overlay)
+		}
+	}
+	slices.Sort(needs)
+	return slices.Compact(needs), nil
+}
+
+func thisMachine() machine {
+	m := machine{Arch: runtime.GOARCH, UID: os.Geteuid()}
+	var uts unix.Utsname
+	if unix.Uname(&uts) == nil {
+		m.Kernel = unix.ByteSliceToString(uts.Release[:])
+	}
+	if u, err := user.LookupId(strconv.Itoa(m.UID)); err == nil {
+		m.User = u.Username
+	}
+	return m
+}
+
+func diagnoseHost(ctx context.Context, needs []topology.Feature) hostDiagnosis {
+	h := hostDiagnosis{Verdict: yes, Features: []trait{}}
+	for _, a := range probe.Features(ctx, append([]topology.Feature{probe.NetNS}, needs...)) {
+		t := trait{Name: string(a.Feature), Verdict: a.Verdict.String(), Why: a.Why}
+		if a.Verdict == probe.Unknown && len(h.Features) > 0 && h.Features[0].Verdict == no {
+			t.Why = "not to be tried without a network namespace"
+		}
+		if a.Fix != "" {
+			t.Fix = []string{a.Fix}
+			if a.Verdict != probe.Yes && !slices.Contains(h.Fix, a.Fix) {
+				h.Fix = append(h.Fix, a.Fix)
+			}
+		}
+		h.Features = append(h.Features, t)
+		if a.Verdict == probe.No || a.Verdict == probe.Unknown && h.Verdict == yes {
+			h.Verdict = a.Verdict.String()
+		}
+	}
+	// One that nothing mends makes the other commands useless.
+	for _, t := range h.Features {
+		if t.Verdict == no && len(t.Fix) == 0 {
+			h.Fix = nil
+		}
+	}
+	return h
+}
+
+func diagnoseUML(ctx context.Context) umlDiagnosis {
+	u := umlDiagnosis{Verdict: no, Rungs: []trait{}}
+	k, err := kernel.Find(os.Getenv)
+	switch {
+	case errors.Is(err, kernel.ErrNone):
+		u.Why = "no guest kernel is installed"
+		if _, problems := kernel.List(os.Getenv); len(problems) > 0 {
+			u.Why = problems[0].Error()
+		}
+		u.Fix = []string{"lvslab kernel install"}
+		return u
+	case err != nil:
+		u.Why = err.Error()
+		u.Fix = []string{"unset LVSLAB_UML LVSLAB_UML_MODULES"}
+		return u
+	}
+	u.Kernel, u.Image = k.String(), k.Image
+	if err := kernel.Verify(k); err != nil {
+		u.Why = err.Error()
+		u.Fix = []string{"lvslab kernel install --force"}
+		return u
+	}
+	found := uml.Probe(ctx, k)
+	unsure := false
+	for _, r := range found.Rungs {
+		t := trait{Name: r.Rung.String(), Verdict: r.Answer.String(), Why: r.Why}
+		switch {
+		case r.Answer == uml.Yes:
+			t.Why += fmt.Sprintf(" (up in %d ms)", r.Boot.Milliseconds())
+		case r.Rung == uml.Root && os.Geteuid() != 0:
+			t.Why = "needs root"
+		}
+		unsure = unsure || r.Answer == uml.Unknown
+		u.Rungs = append(u.Rungs, t)
+	}
+	switch {
+	case found.Auto != uml.Auto:
+		u.Verdict, u.Taken = yes, found.Auto.String()
+	case unsure:
+		u.Verdict, u.Why = unknown, "no guest has booted"
+	default:
+		u.Why = "no guest boots here"
+	}
+	return u
+}
+
+// aptTools says whether kernel install finds what it works with.
+func aptTools() trait {
+	t := trait{Name: "apt", Verdict: yes, Why: "lvslab kernel install can fetch a guest kernel"}
+	for _, tool := range []string{"apt-get", "dpkg", "dpkg-deb"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Verdict, t.Why = no, "there is no "+tool+" here, which lvslab kernel install needs: set LVSLAB_UML to the path of a linux.uml"
+			break
+		}
+	}
+	return t
+}
+
+// next is the command to type next.
+func (d *diagnosis) next() string {
+	switch {
+	case d.Ready && (d.Auto == host.Name && d.Host.Verdict != yes):
+		return "lvslab run --kernel uml"
+	case d.Ready:
+		return "lvslab run"
+	case len(d.UML.Fix) > 0 && (d.UML.Image != "" || os.Getenv("LVSLAB_UML") != "" || d.Apt.Verdict == yes):
+		return d.UML.Fix[0]
+	case len(d.Host.Fix) > 0:
+		return strings.Join(d.Host.Fix, " && ")
+	case d.UML.Image != "" && d.Machine.UID != 0:
+		return "sudo lvslab doctor"
+	}
+	return "LVSLAB_UML=/path/to/linux.uml lvslab doctor"
+}

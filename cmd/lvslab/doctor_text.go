@@ -1,0 +1,155 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/lvslab/lvslab/runner/host"
+	"github.com/lvslab/lvslab/runner/report"
+)
+
+// printDiagnosis prints sections of short lines, and at the end what to do.
+func (a *app) printDiagnosis(d *diagnosis) {
+	fmt.Fprintf(a.out, "This machine: Linux %s, %s, as %s (uid %d)\n", visible(d.Machine.Kernel), d.Machine.Arch, visible(d.Machine.User), d.Machine.UID)
+
+	fmt.Fprintf(a.out, "\nIts own kernel (--kernel host) %s\n", capability(d.Host.Verdict))
+	a.features(d.Host.Features)
+
+	fmt.Fprintf(a.out, "\nA guest kernel (--kernel uml) %s\n", capability(d.UML.Verdict))
+	if d.UML.Image != "" {
+		a.row(yes, d.UML.Kernel+": "+d.UML.Image, nil)
+	}
+	if d.UML.Why != "" {
+		a.row(d.UML.Verdict, d.UML.Why, d.UML.Fix)
+	}
+	for _, r := range d.UML.Rungs {
+		name := "rung " + r.Name
+		if r.Name == d.UML.Taken {
+			name += ", which is taken"
+		}
+		a.row(r.Verdict, name+": "+r.Why, r.Fix)
+	}
+	if d.UML.Image == "" || d.Apt.Verdict != yes {
+		a.row(d.Apt.Verdict, d.Apt.Why, d.Apt.Fix)
+	}
+
+	fmt.Fprint(a.out, "\nPlaces: the cache of kernels, and where a guest on the rung bare could have its memory\n")
+	for _, t := range d.Folders {
+		a.row(t.Verdict, t.Name+": "+t.Why, t.Fix)
+	}
+
+	switch {
+	case !d.Ready:
+		fmt.Fprint(a.out, "\nThe shipped labs cannot run here yet.\n")
+	case d.Auto != "":
+		fmt.Fprintf(a.out, "\nAll shipped labs can run here. --kernel auto takes %s%s.\n", d.Auto, d.autoWhy())
+	default:
+		fmt.Fprint(a.out, "\nAll shipped labs can run here.\n")
+	}
+	fmt.Fprintf(a.out, "Type next: %s\n", visible(d.Next))
+}
+
+// autoWhy is a clause on what the preferred kernel lacks.
+func (d *diagnosis) autoWhy() string {
+	var lacks []string
+	for _, t := range d.Host.Features {
+		if t.Verdict == no {
+			lacks = append(lacks, t.Name)
+		}
+	}
+	if d.Auto == host.Name || len(lacks) == 0 {
+		return ""
+	}
+	return ", since this machine's own kernel lacks " + strings.Join(lacks, ", ")
+}
+
+// features prints those that are there in one row, and the others with those
+// that are not there for the same reason.
+func (a *app) features(all []trait) {
+	var there []string
+	for _, t := range all {
+		if t.Verdict == yes {
+			there = append(there, t.Name)
+		}
+	}
+	if len(there) > 0 {
+		a.row(yes, strings.Join(there, ", "), nil)
+	}
+	done := make(map[string]bool)
+	for i, t := range all {
+		if t.Verdict == yes || done[t.Name] {
+			continue
+		}
+		var names []string
+		for _, o := range all[i:] {
+			if o.Verdict == t.Verdict && o.Why == t.Why && slices.Equal(o.Fix, t.Fix) {
+				names = append(names, o.Name)
+				done[o.Name] = true
+			}
+		}
+		a.row(t.Verdict, strings.Join(names, ", ")+": "+t.Why, t.Fix)
+	}
+}
+
+func capability(verdict string) string {
+	switch verdict {
+	case yes:
+		return "can run all shipped labs"
+	case no:
+		return "cannot run all shipped labs"
+	}
+	return "may or may not be able to run the shipped labs"
+}
+
+// row is a verdict and a text, folded at the width of a terminal, and the
+// commands that mend it.
+func (a *app) row(verdict, text string, fix []string) {
+	const indent = "       "
+	mark := map[string]string{yes: "yes", no: "NO", unknown: "?"}[verdict]
+	head := "  " + pad(mark, len(indent)-2)
+	columns := a.columns()
+	for line := range strings.Lines(text) {
+		for _, piece := range fold(visible(strings.TrimSuffix(line, "\n")), columns-len(indent)) {
+			fmt.Fprintln(a.out, strings.TrimRight(head+piece, " "))
+			head = indent
+		}
+	}
+	if verdict == yes {
+		return
+	}
+	for _, f := range fix {
+		fmt.Fprintf(a.out, "%smend it with: %s\n", indent, visible(f))
+	}
+}
+
+// columns is the width to fold at.
+func (a *app) columns() int {
+	if f, ok := a.out.file(); ok {
+		if o := report.Detect(f, os.Getenv); o.Terminal && o.Width > 0 {
+			return o.Width
+		}
+	}
+	return 100
+}
+
+// fold breaks a line at blanks so that each piece has at most so many columns,
+// as far as its words let it.
+func fold(s string, width int) []string {
+	width = max(width, 30)
+	var pieces []string
+	line := ""
+	for _, word := range strings.Fields(s) {
+		switch {
+		case line == "":
+			line = word
+		case widest(line)+1+widest(word) <= width:
+			line += " " + word
+		default:
+			pieces = append(pieces, line)
+			line = word
+		}
+	}
+	return append(pieces, line)
+}

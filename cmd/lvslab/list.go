@@ -1,0 +1,115 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lvslab/lvslab/labs"
+	"github.com/lvslab/lvslab/topology/source"
+)
+
+func (a *app) listCmd() *cobra.Command {
+	var format *formatFlag
+	var verbose bool
+	c := &cobra.Command{
+		Use:   "list [CHAPTER|LAB]...",
+		Short: "Name the labs that come with lvslab",
+		Example: `  lvslab list                   all of them, a chapter after the other
+  lvslab list dr -v             one chapter, with what its labs are about`,
+		RunE: func(_ *cobra.Command, args []string) error {
+			chapters, err := shippedChapters(args)
+			if err != nil {
+				return err
+			}
+			if *format == formatJSON {
+				return a.printJSON(struct {
+					Version  int             `json:"version"`
+					Chapters []listedChapter `json:"chapters"`
+				}{jsonVersion, chapters})
+			}
+			a.printChapters(chapters, verbose)
+			return nil
+		},
+	}
+	format = addFormat(c.Flags(), "text or json")
+	c.Flags().BoolVarP(&verbose, "verbose", "v", false, "tell what each lab is about")
+	return c
+}
+
+type listedChapter struct {
+	Name string      `json:"name"`
+	Labs []listedLab `json:"labs"`
+}
+
+type listedLab struct {
+	Name  string `json:"name"`
+	Title string `json:"title"`
+	About string `json:"about,omitempty"`
+	Steps int    `json:"steps"`
+}
+
+// shippedChapters are the chapters that hold labs, or what the words pick of
+// them.
+func shippedChapters(words []string) ([]listedChapter, error) {
+	s := &selection{shipped: make(map[string]bool)}
+	if len(words) == 0 {
+		s.addShipped(labs.All())
+	}
+	for _, w := range words {
+		found := labs.Find(strings.Trim(w, "/"))
+		if len(found) == 0 {
+			known := labs.Chapters()
+			for _, f := range labs.All() {
+				known = append(known, f.Name)
+			}
+			return nil, usageError{errors.New(source.Unknown("chapter or lab", w, known))}
+		}
+		s.addShipped(found)
+	}
+	c, err := s.load()
+	if err != nil {
+		return nil, err
+	}
+	chapters := []listedChapter{}
+	for _, name := range labs.Chapters() {
+		chapter := listedChapter{Name: name}
+		for _, l := range c.labs {
+			if strings.HasPrefix(l.Name, name+"/") {
+				chapter.Labs = append(chapter.Labs, listedLab{Name: l.Name, Title: l.Title, About: l.About, Steps: len(l.Steps)})
+			}
+		}
+		if len(chapter.Labs) > 0 {
+			chapters = append(chapters, chapter)
+		}
+	}
+	return chapters, nil
+}
+
+func (a *app) printChapters(chapters []listedChapter, verbose bool) {
+	width := 0
+	for _, c := range chapters {
+		for _, l := range c.Labs {
+			width = max(width, widest(l.Name))
+		}
+	}
+	for i, c := range chapters {
+		if i > 0 {
+			fmt.Fprintln(a.out)
+		}
+		fmt.Fprintln(a.out, c.Name)
+		for j, l := range c.Labs {
+			if verbose && j > 0 {
+				fmt.Fprintln(a.out)
+			}
+			fmt.Fprintf(a.out, "  %s  %s\n", pad(l.Name, width), visible(l.Title))
+			if verbose {
+				for line := range strings.Lines(strings.TrimSpace(l.About)) {
+					fmt.Fprintln(a.out, strings.TrimRight("      "+visible(strings.TrimRight(line, "\n")), " "))
+				}
+			}
+		}
+	}
+}

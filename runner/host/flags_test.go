@@ -1,0 +1,4 @@
+package host
+
+// raceEnabled is set in a build with -race.
+var raceEnabled bool
