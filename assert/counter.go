@@ -159,12 +159,15 @@ func lookupCounter(all map[string]uint64, name string) (uint64, error) {
 	}
 	known := slices.Sorted(func(yield func(string) bool) {
 		for k := range all {
-			if !yield(k) {
+			if !yield(strings.TrimPrefix(strings.TrimPrefix(k, "TcpExt"), "IpExt")) {
 				return
 			}
 		}
 	})
-	return 0, fmt.Errorf("this kernel has no counter %q; the nearest is %q (nstat -az lists them)", name, source.Nearest(name, known))
+	if near := source.Nearest(name, known); near != "" {
+		return 0, fmt.Errorf("this kernel has no counter %q; the nearest is %q (nstat -az lists them)", name, near)
+	}
+	return 0, fmt.Errorf("this kernel has no counter %q; nstat -az lists those that it has", name)
 }
 
 func ipvsCounters() []string {

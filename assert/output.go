@@ -33,6 +33,9 @@ func decodeOutput(d *source.Decoder, n *yaml.Node, h head) Check {
 	if c.not, err = regexp.Compile(c.Lacks); err != nil {
 		d.Fail(n, "lacks: %v", err)
 	}
+	if c.Exit != nil && (*c.Exit < 0 || *c.Exit > 255) {
+		d.Fail(n, "exit: a status is from 0 to 255, found %d", *c.Exit)
+	}
 	if c.Exit == nil && c.Matches == "" && c.Lacks == "" {
 		d.Fail(n, "output needs exit:, matches: or lacks:")
 	}

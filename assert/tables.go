@@ -2,6 +2,7 @@ package assert
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -32,7 +33,12 @@ func decodeTable(d *source.Decoder, n *yaml.Node, h head) Check {
 	}
 	d.Decode(n, &c)
 	t, err := ipvs.ParseRules("", c.Rules)
-	if err != nil {
+	var list source.List
+	if errors.As(err, &list) {
+		for _, e := range list {
+			d.Fail(n, "rules, line %d: %s", e.Pos.Line, e.Msg)
+		}
+	} else if err != nil {
 		d.Fail(n, "rules: %v", err)
 	}
 	return &table{h, c.Node, t}

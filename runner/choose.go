@@ -37,11 +37,13 @@ func (e *NoBackendError) Error() string {
 }
 
 // Choose takes the backend called want, or for Auto the first that can do what
-// the labs need, and says in one line why. A backend that is asked for by name
-// and cannot is an error too: nothing else is taken in its place.
+// the labs need, and says in one line why. One that says yes comes before one
+// that could not tell. A backend that is asked for by name and cannot is an
+// error too: nothing else is taken in its place.
 func Choose(ctx context.Context, backends []Backend, want string, needs []topology.Feature) (Backend, string, error) {
 	var names []string
-	var refused []Reason
+	var passed []Reason
+	var perhaps Backend
 	found := false
 	for _, b := range backends {
 		names = append(names, b.Name())
@@ -50,20 +52,33 @@ func Choose(ctx context.Context, backends []Backend, want string, needs []topolo
 		}
 		found = true
 		a := b.Can(ctx, needs)
-		if a.Verdict == No {
-			refused = append(refused, Reason{b.Name(), a})
-			continue
+		if a.Verdict == Yes {
+			return b, reason(want, a, passed), nil
 		}
-		why := a.Why
-		if want != Auto {
-			why = "asked for"
-		} else if len(refused) > 0 {
-			why = "since the " + refused[0].Backend + " kernel cannot: " + refused[0].Answer.Why
+		if a.Verdict == Unknown && perhaps == nil {
+			perhaps = b
 		}
-		return b, why, nil
+		passed = append(passed, Reason{b.Name(), a})
+	}
+	if perhaps != nil {
+		return perhaps, "which may or may not be able to", nil
 	}
 	if !found {
 		return nil, "", fmt.Errorf("--kernel: %s", source.Unknown("kernel", want, append([]string{Auto}, names...)))
 	}
-	return nil, "", &NoBackendError{refused}
+	return nil, "", &NoBackendError{passed}
+}
+
+// reason is why a backend was taken, as the end of a line that names it.
+func reason(want string, a Answer, passed []Reason) string {
+	if want != Auto {
+		return "as asked for"
+	}
+	for _, r := range passed {
+		if len(r.Answer.Lacks) > 0 {
+			return "since this machine's own kernel lacks " + strings.Join(r.Answer.Lacks, ", ")
+		}
+		return "since " + r.Backend + " cannot: " + r.Answer.Why
+	}
+	return "since " + a.Why
 }

@@ -127,7 +127,7 @@ func (r *run) pick(o *Options) ([]topology.Feature, error) {
 			}
 			r.labs = append(r.labs, l.Name)
 			r.titles[l.Name] = l.Title
-			needs = append(needs, p.Needs...)
+			needs = append(needs, p.AllNeeds()...)
 		}
 	}
 	if len(r.labs) == 0 {

@@ -36,6 +36,8 @@ type Answer struct {
 	Verdict Verdict
 	// Why is a clause without its full stop.
 	Why string
+	// Lacks are the features that are not there, where that is the reason.
+	Lacks []string
 	// Fix are the commands that would change a No, if any would.
 	Fix []string
 }

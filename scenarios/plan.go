@@ -84,6 +84,15 @@ func (l *Lab) Plan(omit ...topology.Role) (*Plan, error) {
 	return p, errs.Err()
 }
 
+// AllNeeds are Needs and what the steps' own stimuli rest on: a node that reads,
+// writes or runs something sees its files through an overlay.
+func (p *Plan) AllNeeds() []topology.Feature {
+	if !p.Lab.UsesFiles() {
+		return p.Needs
+	}
+	return append(slices.Clone(p.Needs), "overlay")
+}
+
 func joinRoles(roles []topology.Role) string {
 	s := ""
 	for i, r := range roles {
@@ -187,12 +196,22 @@ type carrier struct {
 
 // carriers are all nodes that need the virtual IP, directors first. One whose
 // place has no device carries none, but may need its tunnel up.
-func (l *Lab) carriers() []carrier {
+func (l *Lab) carriers() []carrier { return l.carriersIf(func(string) bool { return true }) }
+
+// carriersAt are those of one node.
+func (l *Lab) carriersAt(node string) []carrier {
+	return l.carriersIf(func(n string) bool { return n == node })
+}
+
+func (l *Lab) carriersIf(wanted func(node string) bool) []carrier {
 	var cs []carrier
 	for _, e := range l.VirtualServices {
 		v := e.Value
 		vip := v.Address.Addr.Addr()
 		for _, d := range v.Directors {
+			if !wanted(d) {
+				continue
+			}
 			c := carrier{
 				node: d, service: e.Name, role: "vip-on-director", vip: vip, pos: v.Pos,
 				place: v.Forwarding.DirectorVIP, tunnel: v.Forwarding.Tunnel,
@@ -205,6 +224,9 @@ func (l *Lab) carriers() []carrier {
 			cs = append(cs, c)
 		}
 		for _, r := range v.RealServers {
+			if !wanted(r.Node) {
+				continue
+			}
 			m := v.methodOf(r)
 			c := carrier{node: r.Node, service: e.Name, role: "vip-on-real-server", vip: vip, pos: r.Pos, place: m.RealServerVIP, tunnel: m.Tunnel}
 			if p := v.VIP.RealServers; p != nil {
@@ -219,8 +241,8 @@ func (l *Lab) carriers() []carrier {
 // usesTunnel reports whether a node has anything to do with tunl0.
 func (l *Lab) usesTunnel(node string, n Node) bool {
 	_, named := n.Devices.Get("tunl0")
-	return named || slices.ContainsFunc(l.carriers(), func(c carrier) bool {
-		return c.node == node && (c.tunnel == "tunl0" || c.place.Device == "tunl0")
+	return named || slices.ContainsFunc(l.carriersAt(node), func(c carrier) bool {
+		return c.tunnel == "tunl0" || c.place.Device == "tunl0"
 	})
 }
 
@@ -230,8 +252,8 @@ func (l *Lab) tunnelUp(node string, n Node) (pos source.Pos, why string, up bool
 	if d, ok := n.Devices.Get("tunl0"); ok && d.Up != nil {
 		return d.Pos, node + "'s tunl0 is up", *d.Up
 	}
-	for _, c := range l.carriers() {
-		if c.node != node || c.tunnel == "" && c.place.Device != "tunl0" {
+	for _, c := range l.carriersAt(node) {
+		if c.tunnel == "" && c.place.Device != "tunl0" {
 			continue
 		}
 		if c.role == "vip-on-director" {

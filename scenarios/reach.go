@@ -188,8 +188,8 @@ func (l *Lab) prefixes(node string, n Node) []netip.Prefix {
 	for _, d := range n.Devices {
 		add(d.Value.Addresses)
 	}
-	for _, c := range l.carriers() {
-		if c.node == node && c.place.Device != "" {
+	for _, c := range l.carriersAt(node) {
+		if c.place.Device != "" {
 			ps = append(ps, netip.PrefixFrom(c.vip, c.place.Bits))
 		}
 	}

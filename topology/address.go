@@ -48,11 +48,11 @@ func (o addressOp) Apply(_ context.Context, w World) error {
 	if err != nil {
 		return err
 	}
-	dev, err := LinkByName(n, o.addr.Device)
+	dev, err := indexOf(n, o.addr.Device)
 	if err != nil {
 		return fail(o, err)
 	}
-	a := &netlink.Addr{IPNet: ipNet(o.addr.Prefix)}
+	a := &netlink.Addr{IPNet: ipNet(o.addr.Prefix), LinkIndex: dev}
 	if a.IP.To4() != nil {
 		// As `ip addr add` does it without brd: no broadcast address. Zero
 		// tells the library not to work one out.
@@ -62,13 +62,13 @@ func (o addressOp) Apply(_ context.Context, w World) error {
 		a.Flags = unix.IFA_F_NOPREFIXROUTE
 	}
 	if o.del {
-		err = n.Netlink().AddrDel(dev, a)
+		err = n.Netlink().AddrDel(nil, a)
 		if errors.Is(err, unix.EADDRNOTAVAIL) {
 			err = nil
 		}
 		return fail(o, err)
 	}
-	err = n.Netlink().AddrAdd(dev, a)
+	err = n.Netlink().AddrAdd(nil, a)
 	if errors.Is(err, unix.EEXIST) {
 		err = nil
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lvslab/lvslab/topology/netns"
 )
 
 // Link is one veth pair between a node and a network.
@@ -56,28 +58,42 @@ func (o linkOp) Apply(_ context.Context, w World) error {
 	if err != nil {
 		return err
 	}
-	br, err := LinkByName(sw, Bridge)
+	bridge, err := indexOf(sw, Bridge)
 	if err != nil {
 		return fail(o, err)
 	}
 	node, port := o.macs()
-	veth := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{
-			Name: PortName(n.Name(), o.link.Device), HardwareAddr: port,
-			MasterIndex: br.Attrs().Index, Flags: net.FlagUp, TxQLen: -1,
-		},
-		PeerName: o.link.Device, PeerHardwareAddr: node, PeerTxQLen: -1,
-		PeerNamespace: netlink.NsFd(n.NsFd()),
-	}
-	if err := sw.Netlink().LinkAdd(veth); err != nil && !errors.Is(err, unix.EEXIST) {
+	// One request makes the pair, brings both ends up, and gives the one to the
+	// bridge (rtnl_newlink in net/core/rtnetlink.c, veth_newlink in
+	// drivers/net/veth.c).
+	peer := netns.Link(0, unix.IFF_UP, unix.IFF_UP)
+	peer.String(unix.IFLA_IFNAME, o.link.Device)
+	peer.Bytes(unix.IFLA_ADDRESS, node)
+	peer.Uint32(unix.IFLA_NET_NS_FD, uint32(n.NsFd()))
+	var data, info netns.Attributes
+	data.Nest(vethInfoPeer, peer)
+	info.String(unix.IFLA_INFO_KIND, "veth")
+	info.Nest(unix.IFLA_INFO_DATA, data)
+	pair := netns.Link(0, unix.IFF_UP, unix.IFF_UP)
+	pair.String(unix.IFLA_IFNAME, PortName(n.Name(), o.link.Device))
+	pair.Bytes(unix.IFLA_ADDRESS, port)
+	pair.Uint32(unix.IFLA_MASTER, uint32(bridge))
+	pair.Nest(unix.IFLA_LINKINFO, info)
+	err = sw.Route(netns.Message{Type: unix.RTM_NEWLINK, Flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, Data: pair.Data()})
+	if !errors.Is(err, unix.EEXIST) {
 		return fail(o, err)
 	}
-	dev, err := LinkByName(n, o.link.Device)
+	i, err := indexOf(n, o.link.Device)
 	if err != nil {
 		return fail(o, err)
 	}
-	return fail(o, n.Netlink().LinkSetUp(dev))
+	up := netns.Link(i, unix.IFF_UP, unix.IFF_UP)
+	return fail(o, n.Route(netns.Message{Type: unix.RTM_NEWLINK, Data: up.Data()}))
 }
+
+// vethInfoPeer is VETH_INFO_PEER of linux/veth.h.
+const vethInfoPeer = 1
+
 func (o linkOp) Undo() (Op, bool) { return linkRemoval{o}, true }
 
 type linkRemoval struct{ linkOp }

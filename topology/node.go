@@ -9,6 +9,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lvslab/lvslab/topology/netns"
 )
 
 // Bridge is the name of the bridge device inside a network's own namespace.
@@ -21,6 +23,18 @@ func fail(op Op, err error) error {
 	}
 	cmd := strings.Join(op.Shell(Dialect{Arptables: "arptables"}), "; ")
 	return fmt.Errorf("%s: %w (as by %q)", op.About().Key.Node, err, cmd)
+}
+
+// indexOf is the number of a device in a node.
+func indexOf(n Node, device string) (int, error) {
+	i, err := n.Index(device)
+	if errors.Is(err, unix.ENODEV) {
+		return 0, fmt.Errorf("no device %s in node %s", device, n.Name())
+	}
+	if err != nil {
+		return 0, fmt.Errorf("device %s in node %s: %w", device, n.Name(), err)
+	}
+	return i, nil
 }
 
 // dumpTries is how often a dump that the kernel interrupted is asked for again.
@@ -69,9 +83,9 @@ func (o nodeOp) Apply(ctx context.Context, w World) error {
 	if err != nil {
 		return err
 	}
-	// lo is index 1 in every namespace (net/core/dev.c, LOOPBACK_IFINDEX).
-	lo := &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}
-	return fail(o, n.Netlink().LinkSetUp(lo))
+	const lo = 1 // in every namespace (include/net/flow.h, LOOPBACK_IFINDEX)
+	up := netns.Link(lo, unix.IFF_UP, unix.IFF_UP)
+	return fail(o, n.Route(netns.Message{Type: unix.RTM_NEWLINK, Data: up.Data()}))
 }
 func (o nodeOp) Undo() (Op, bool) { return removal(o), true }
 

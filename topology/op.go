@@ -19,6 +19,7 @@ import (
 
 	"github.com/vishvananda/netlink"
 
+	"github.com/lvslab/lvslab/topology/netns"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
@@ -136,6 +137,9 @@ type Node interface {
 	// Netlink is a route socket opened in the node's namespace; it can be used
 	// from any thread.
 	Netlink() *netlink.Handle
+	// Route and Index are route netlink at its cheapest; see netns.Namespace.
+	Route(netns.Message) error
+	Index(device string) (int, error)
 	// NsFd is the node's network namespace, open for as long as the node runs.
 	NsFd() int
 	// StartDaemon starts a server in the node; one with the same name must not

@@ -136,6 +136,9 @@ func (a *app) status(err error) int {
 		return exitBroken
 	}
 	a.complain("lvslab: %v", err)
+	if h := hint(err); h != "" {
+		a.complain("%s", h)
+	}
 	return exitBroken
 }
 

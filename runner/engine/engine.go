@@ -152,11 +152,7 @@ func (r *labRun) guarded(ctx context.Context) (v wire.Verdict, message string) {
 	if err != nil {
 		return wire.Broken, err.Error()
 	}
-	needs := plan.Needs
-	if r.lab.UsesFiles() {
-		needs = append(slices.Clone(needs), "overlay")
-	}
-	missing, err := r.host.Ensure(ctx, needs)
+	missing, err := r.host.Ensure(ctx, plan.AllNeeds())
 	if err != nil {
 		return wire.Broken, err.Error()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -59,7 +60,7 @@ func (r *labRun) command(ctx context.Context, c *scenarios.Run) error {
 	if out.Err != nil {
 		return out.Err
 	}
-	res := assert.Output{Node: c.Node, Command: c.Command, Text: string(out.Stdout), Exit: out.ExitCode}
+	res := assert.Output{Node: c.Node, Command: c.Command, Text: strings.TrimRight(string(out.Stdout), "\n"), Exit: out.ExitCode}
 	switch {
 	case out.TimedOut:
 		res.Note = fmt.Sprintf("stopped after %s", c.Timeout)

@@ -95,6 +95,9 @@ func judge(answers []probe.Answer) runner.Answer {
 			continue
 		}
 		why := ans.Why
+		if ans.Feature != probe.NetNS && worst == probe.No {
+			a.Lacks = append(a.Lacks, string(ans.Feature))
+		}
 		if ans.Feature == probe.NetNS {
 			if worst == probe.No && ans.Fix == "" {
 				why += "; run lvslab as root, or take --kernel uml"

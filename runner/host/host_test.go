@@ -245,9 +245,13 @@ func TestRun(t *testing.T) {
 		}
 	}
 	var big strings.Builder
-	big.WriteString("networks: {lan: 10.0.0.0/8}\ntitle: too big\nnodes:\n")
+	big.WriteString("title: too big\nnetworks:\n")
+	for i := range 50 { // a bridge takes 1023 links
+		fmt.Fprintf(&big, "  lan%d: 10.%d.0.0/16\n", i, i)
+	}
+	big.WriteString("nodes:\n")
 	for i := range 9999 {
-		fmt.Fprintf(&big, "  n%d: {links: {eth0: lan 10.1.%d.%d/8}}\n", i, i/200, 1+i%200)
+		fmt.Fprintf(&big, "  n%d: {links: {eth0: lan%d 10.%d.%d.%d/16}}\n", i, i/200, i/200, i%200, 1+i%200)
 	}
 	big.WriteString("steps: [{name: x, do: [ping: {from: n0, to: n1}]}]\n")
 	if e, err := run(big.String()); err != nil || e.Verdict != wire.Broken || !strings.Contains(e.Message, "no room") {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/lvslab/lvslab/runner/uml/warm"
 	"github.com/lvslab/lvslab/runner/wire"
 )
 
@@ -85,7 +86,7 @@ func commandLine(o order, work string) []string {
 		"quiet", "lpj=18390000", "initcall_blacklist=raid6_select_algo", "pty.legacy_count=0",
 		// Words that the kernel does not know become the init's environment. A
 		// collection costs a guest more than the memory that it wins.
-		"GOGC=off", "GOMEMLIMIT=128MiB", "GOMAXPROCS=1",
+		"GOGC=off", "GOMEMLIMIT=128MiB", "GOMAXPROCS=1", warm.Env + "=1",
 		"--", wire.InitArg, work,
 	}
 }

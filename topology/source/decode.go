@@ -102,7 +102,8 @@ func (d *Decoder) Pairs(n *yaml.Node) func(yield func(k, v *yaml.Node) bool) {
 }
 
 // Single is the one key and value of a mapping such as `request: {…}`, or the
-// word itself for a scalar, with a nil value.
+// word itself for a scalar, with a nil value. The key is nil where there is no
+// such thing, which has been recorded then.
 func (d *Decoder) Single(n *yaml.Node, what string) (key, value *yaml.Node) {
 	n = resolve(n)
 	if n.Kind == yaml.ScalarNode && !isNull(n) {
@@ -115,7 +116,7 @@ func (d *Decoder) Single(n *yaml.Node, what string) (key, value *yaml.Node) {
 	for k, v := range d.Pairs(n) {
 		if key != nil {
 			d.Fail(k, "one %s a list item: %q is a second one; begin it with a dash", what, k.Value)
-			break
+			return nil, nil
 		}
 		key, value = k, v
 	}
