@@ -260,6 +260,9 @@ func (c *neighbour) Begin(_ context.Context, env Env) (Pending, error) {
 	if c.State != "" {
 		wanted = fmt.Sprintf("%s's neighbour entry for %s is %s", c.Node, addr, c.State)
 	}
+	if c.State == "none" {
+		wanted = fmt.Sprintf("%s has no neighbour entry for %s", c.Node, addr)
+	}
 	return judge(func(context.Context) (Result, bool) {
 		list, err := neighbours(n)
 		if err != nil {

@@ -14,10 +14,11 @@ import (
 type setting struct {
 	key, value, why string
 	pos             source.Pos
+	pinned          string // the value without anybody's wish
 }
 
 func (s setting) op(node string) topology.Op {
-	return topology.NewSysctl(topology.Meta{Why: s.why, Pos: s.pos}, node, s.key, s.value)
+	return topology.Over(topology.NewSysctl(topology.Meta{Why: s.why, Pos: s.pos}, node, s.key, s.value), s.pinned)
 }
 
 // pinned is what every node begins with, whatever the machine does: a new
@@ -57,34 +58,38 @@ func pinned(tunnel bool) []setting {
 // inherit conf.default; late ones name a link.
 func (l *Lab) sysctls(node string, n Node) (early, late []setting) {
 	list := pinned(l.usesTunnel(node, n))
+	for i := range list {
+		list[i].pinned = list[i].value
+	}
 	set := func(s setting) {
 		s.key = canonicalSysctl(s.key)
 		if i := slices.IndexFunc(list, func(o setting) bool { return o.key == s.key }); i >= 0 {
+			s.pinned = list[i].pinned
 			list[i] = s
 			return
 		}
 		list = append(list, s)
 	}
 	for _, e := range l.Sysctls {
-		set(setting{e.Name, e.Value, "the lab wishes it on every node", e.Pos})
+		set(setting{key: e.Name, value: e.Value, why: "the lab wishes it on every node", pos: e.Pos})
 	}
 	l.hiding(node, func(v *VirtualService, _ RealServer, part string, _ netip.Addr) {
 		vip := v.Address.Addr.Addr()
 		switch part {
 		case partARPIgnore:
 			set(setting{
-				"net.ipv4.conf.all.arp_ignore", "1",
-				fmt.Sprintf("%s does not answer who has %s, which is not on the device asked", node, vip), v.ARPSuppression.Pos,
+				key: "net.ipv4.conf.all.arp_ignore", value: "1", pos: v.ARPSuppression.Pos,
+				why: fmt.Sprintf("%s does not answer who has %s, which is not on the device asked", node, vip),
 			})
 		case partARPAnnounce:
 			set(setting{
-				"net.ipv4.conf.all.arp_announce", "2",
-				fmt.Sprintf("%s asks for others by the address of the device it asks on, not as %s", node, vip), v.ARPSuppression.Pos,
+				key: "net.ipv4.conf.all.arp_announce", value: "2", pos: v.ARPSuppression.Pos,
+				why: fmt.Sprintf("%s asks for others by the address of the device it asks on, not as %s", node, vip),
 			})
 		}
 	})
 	for _, e := range n.Sysctls {
-		set(setting{e.Name, e.Value, node + "'s own setting", e.Pos})
+		set(setting{key: e.Name, value: e.Value, why: node + "'s own setting", pos: e.Pos})
 	}
 	for _, s := range list {
 		if slices.ContainsFunc(n.Links, func(k source.Entry[Link]) bool { return namesDevice(s.key, k.Name) }) {

@@ -301,6 +301,24 @@ func TestPlanAtOnce(t *testing.T) {
 	}
 }
 
+// A step may leave a role out from there on, also one whose settings were pinned
+// below it: those are what is left then.
+func TestMutate(t *testing.T) {
+	l := mustLoad(t, spoil(t, "request: {to: web, count: 4}", "mutate: {omit: arp-announce}"))
+	p, err := l.Plan()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lines []string
+	for _, o := range p.Steps[0].Do[0].Ops {
+		lines = append(lines, o.Shell(topology.Dialect{})...)
+	}
+	const want = "ip netns exec web2 sysctl -qw net.ipv4.conf.all.arp_announce=0\nip netns exec web1 sysctl -qw net.ipv4.conf.all.arp_announce=0"
+	if got := strings.Join(lines, "\n"); got != want {
+		t.Errorf("%s\nwant\n%s", got, want)
+	}
+}
+
 func TestPlanOmit(t *testing.T) {
 	l := mustLoad(t, good)
 	p, err := l.Plan("arp-ignore")
@@ -342,6 +360,9 @@ func FuzzLoad(f *testing.F) {
 			p, err := l.Plan()
 			if err != nil {
 				t.Fatalf("it loads and cannot be planned: %v", err)
+			}
+			if p.Script(topology.Dialect{Arptables: "arptables"}) == "" {
+				t.Error("no script")
 			}
 			all := p.Setup
 			for _, s := range p.Steps {

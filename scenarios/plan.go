@@ -39,7 +39,14 @@ func (l *Lab) Plan(omit ...topology.Role) (*Plan, error) {
 		for j := range s.Do {
 			a := &s.Do[j]
 			if !a.Changes() {
-				// Names may mean something else after a change.
+				// Names may mean something else after a change; the lab itself
+				// stays as it is, for other plans of it.
+				if r := a.Request; r != nil {
+					a.Request = ptr(*r)
+				}
+				if r := a.Ping; r != nil {
+					a.Ping = ptr(*r)
+				}
 				errs = append(errs, state.actionRefs(a)...)
 				continue
 			}
@@ -92,6 +99,8 @@ func (p *Plan) AllNeeds() []topology.Feature {
 	}
 	return append(slices.Clone(p.Needs), "overlay")
 }
+
+func ptr[T any](v T) *T { return &v }
 
 func joinRoles(roles []topology.Role) string {
 	s := ""

@@ -37,7 +37,14 @@ func Diff(old, new []Op) ([]Op, error) {
 		}
 		u, ok := o.Undo()
 		if !ok {
-			return nil, fmt.Errorf("%s: %s: %q cannot be taken back by itself; give the value it should have instead", m.Pos, m.Key.Node, strings.Join(o.Shell(Dialect{}), "; "))
+			at := ""
+			if m.Pos.IsValid() {
+				at = m.Pos.String() + ": "
+			}
+			return nil, fmt.Errorf("%s%s: %q cannot be taken back by itself; give the value it should have instead", at, m.Key.Node, strings.Join(o.Shell(Dialect{}), "; "))
+		}
+		if Same(o, u) {
+			continue // a pinned setting stays
 		}
 		ops = append(ops, u)
 		if m.Key.Kind == "address" || m.Key.Kind == "device" || m.Key.Kind == "link" {

@@ -9,8 +9,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/lvslab/lvslab/topology/netns"
 )
 
 // Link is one veth pair between a node and a network.
@@ -63,36 +61,25 @@ func (o linkOp) Apply(_ context.Context, w World) error {
 		return fail(o, err)
 	}
 	node, port := o.macs()
-	// One request makes the pair, brings both ends up, and gives the one to the
-	// bridge (rtnl_newlink in net/core/rtnetlink.c, veth_newlink in
-	// drivers/net/veth.c).
-	peer := netns.Link(0, unix.IFF_UP, unix.IFF_UP)
-	peer.String(unix.IFLA_IFNAME, o.link.Device)
-	peer.Bytes(unix.IFLA_ADDRESS, node)
-	peer.Uint32(unix.IFLA_NET_NS_FD, uint32(n.NsFd()))
-	var data, info netns.Attributes
-	data.Nest(vethInfoPeer, peer)
-	info.String(unix.IFLA_INFO_KIND, "veth")
-	info.Nest(unix.IFLA_INFO_DATA, data)
-	pair := netns.Link(0, unix.IFF_UP, unix.IFF_UP)
-	pair.String(unix.IFLA_IFNAME, PortName(n.Name(), o.link.Device))
-	pair.Bytes(unix.IFLA_ADDRESS, port)
-	pair.Uint32(unix.IFLA_MASTER, uint32(bridge))
-	pair.Nest(unix.IFLA_LINKINFO, info)
-	err = sw.Route(netns.Message{Type: unix.RTM_NEWLINK, Flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, Data: pair.Data()})
-	if !errors.Is(err, unix.EEXIST) {
+	veth := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{
+			Name: PortName(n.Name(), o.link.Device), HardwareAddr: port,
+			MasterIndex: bridge, Flags: net.FlagUp, TxQLen: -1,
+		},
+		PeerName: o.link.Device, PeerHardwareAddr: node, PeerTxQLen: -1,
+		PeerNamespace: netlink.NsFd(n.NsFd()),
+	}
+	if err := sw.Netlink().LinkAdd(veth); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fail(o, err)
 	}
-	i, err := indexOf(n, o.link.Device)
+	// The other end can come up only when there are two (veth_open in
+	// drivers/net/veth.c), so not by the same request.
+	index, err := indexOf(n, o.link.Device)
 	if err != nil {
 		return fail(o, err)
 	}
-	up := netns.Link(i, unix.IFF_UP, unix.IFF_UP)
-	return fail(o, n.Route(netns.Message{Type: unix.RTM_NEWLINK, Data: up.Data()}))
+	return fail(o, n.Netlink().LinkSetUp(device(o.link.Device, index)))
 }
-
-// vethInfoPeer is VETH_INFO_PEER of linux/veth.h.
-const vethInfoPeer = 1
 
 func (o linkOp) Undo() (Op, bool) { return linkRemoval{o}, true }
 
@@ -180,6 +167,10 @@ func (o setOp) awaitCarrier(ctx context.Context, w World) error {
 	if err != nil {
 		return err
 	}
+	sw, err := w.Node(o.node)
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, carrierWait)
 	defer cancel()
 	tick := time.NewTicker(time.Millisecond)
@@ -190,6 +181,15 @@ func (o setOp) awaitCarrier(ctx context.Context, w World) error {
 			return err
 		}
 		up := dev.Attrs().OperState == netlink.OperUp
+		if up && o.up {
+			// The switch's end notices by itself, too, and passes nothing on
+			// before that.
+			port, err := LinkByName(sw, o.device)
+			if err != nil {
+				return err
+			}
+			up = port.Attrs().OperState == netlink.OperUp
+		}
 		if up == o.up {
 			return nil
 		}

@@ -9,8 +9,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
-
-	"github.com/lvslab/lvslab/topology/netns"
 )
 
 // Bridge is the name of the bridge device inside a network's own namespace.
@@ -23,6 +21,11 @@ func fail(op Op, err error) error {
 	}
 	cmd := strings.Join(op.Shell(Dialect{Arptables: "arptables"}), "; ")
 	return fmt.Errorf("%s: %w (as by %q)", op.About().Key.Node, err, cmd)
+}
+
+// device is a device whose number is known, so that nobody need look it up.
+func device(name string, index int) netlink.Link {
+	return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: name, Index: index}}
 }
 
 // indexOf is the number of a device in a node.
@@ -84,8 +87,7 @@ func (o nodeOp) Apply(ctx context.Context, w World) error {
 		return err
 	}
 	const lo = 1 // in every namespace (include/net/flow.h, LOOPBACK_IFINDEX)
-	up := netns.Link(lo, unix.IFF_UP, unix.IFF_UP)
-	return fail(o, n.Route(netns.Message{Type: unix.RTM_NEWLINK, Data: up.Data()}))
+	return fail(o, n.Netlink().LinkSetUp(device("lo", lo)))
 }
 func (o nodeOp) Undo() (Op, bool) { return removal(o), true }
 

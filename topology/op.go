@@ -19,7 +19,6 @@ import (
 
 	"github.com/vishvananda/netlink"
 
-	"github.com/lvslab/lvslab/topology/netns"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
@@ -137,8 +136,8 @@ type Node interface {
 	// Netlink is a route socket opened in the node's namespace; it can be used
 	// from any thread.
 	Netlink() *netlink.Handle
-	// Route and Index are route netlink at its cheapest; see netns.Namespace.
-	Route(netns.Message) error
+	// Index is the number of a device, ENODEV when it is not there. It is far
+	// cheaper than to ask Netlink for all that is known of the device.
 	Index(device string) (int, error)
 	// NsFd is the node's network namespace, open for as long as the node runs.
 	NsFd() int

@@ -65,17 +65,28 @@ const sysctlChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456
 type sysctlOp struct {
 	meta       Meta
 	key, value string
+	pinned     string // what Undo sets; "" for no way back
 }
 
 // NewSysctl is the op that sets a net sysctl in a node. Keys are as sysctl(8)
-// takes them. Every plan pins all the keys that it rests on, so a change back
-// is a sysctl op too and Undo has no way.
+// takes them. Undo has no way, unless Over says which value was there before.
 func NewSysctl(m Meta, node, key, value string) Op {
 	m.Key = Key{node, "sysctl", key}
 	if m.Role == "" {
 		m.Role = SysctlRole(key)
 	}
-	return sysctlOp{m, key, value}
+	return sysctlOp{meta: m, key: key, value: value}
+}
+
+// Over is a sysctl op that takes the place of a pinned value, to which Undo
+// leads back.
+func Over(op Op, pinned string) Op {
+	s, ok := op.(sysctlOp)
+	if !ok {
+		return op
+	}
+	s.pinned = pinned
+	return s
 }
 
 // SysctlRole is the role that a key plays in a lab by its last part.
@@ -133,4 +144,10 @@ func (o sysctlOp) ApplyAll(_ context.Context, w World, ops []Op) error {
 	})
 }
 
-func (o sysctlOp) Undo() (Op, bool) { return nil, false }
+func (o sysctlOp) Undo() (Op, bool) {
+	if o.pinned == "" {
+		return nil, false
+	}
+	o.value = o.pinned
+	return o, true
+}

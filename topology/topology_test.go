@@ -346,8 +346,13 @@ type chained struct {
 	undo bool
 }
 
-func (o chained) About() Meta                        { return Meta{Key: o.key, Group: "chain"} }
-func (o chained) Shell(Dialect) []string             { return []string{o.text} }
+func (o chained) About() Meta { return Meta{Key: o.key, Group: "chain"} }
+func (o chained) Shell(Dialect) []string {
+	if o.undo {
+		return []string{"-" + o.text}
+	}
+	return []string{o.text}
+}
 func (o chained) Apply(context.Context, World) error { return nil }
 func (o chained) Undo() (Op, bool)                   { o.undo = !o.undo; return o, true }
 
@@ -373,11 +378,7 @@ func TestDiffRebuildsAChain(t *testing.T) {
 		}
 		var got []string
 		for _, o := range ops {
-			o := o.(chained)
-			if o.undo {
-				o.text = "-" + o.text
-			}
-			got = append(got, o.text)
+			got = append(got, o.Shell(Dialect{})...)
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("%q to %q: %q, want %q", c.old, c.new, got, c.want)
@@ -430,7 +431,8 @@ func TestApplyAll(t *testing.T) {
 	op := func(node, kind, id string) batched { return batched{key: Key{node, kind, id}, log: &log} }
 	ops := []Op{
 		op("a", "x", "1"), op("a", "x", "2"), op("a", "y", "3"), op("b", "x", "4"), op("a", "x", "5"),
-		single{op("a", "x", "6")}, op("a", "x", "7"), op("a", "x", "8"),
+		single{op("a", "x", "6")},
+		op("a", "x", "7"), op("a", "x", "8"),
 	}
 	if err := ApplyAll(t.Context(), nil, ops); err != nil {
 		t.Fatal(err)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/vishvananda/netlink"
@@ -48,41 +47,44 @@ func (r *Running) Close() error { return r.world.close() }
 const linkWait = 5 * time.Second
 
 func awaitLinks(ctx context.Context, w *world, lab *scenarios.Lab) error {
+	return awaitSome(ctx, w, lab, func(topology.Key) bool { return true })
+}
+
+// awaitNew waits for the links that ops have made, in the lab that they belong
+// to; those whose cable the ops pull have none to wait for.
+func awaitNew(ctx context.Context, w *world, lab *scenarios.Lab, ops []topology.Op) error {
+	made := make(map[topology.Key]bool)
+	for _, op := range ops {
+		switch k := op.About().Key; k.Kind {
+		case "link":
+			made[k] = true
+		case "cable":
+			k.Kind = "link"
+			made[k] = false // cables come after their links
+		}
+	}
+	return awaitSome(ctx, w, lab, func(k topology.Key) bool { return made[k] })
+}
+
+func awaitSome(ctx context.Context, w *world, lab *scenarios.Lab, wanted func(topology.Key) bool) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, linkWait, fmt.Errorf("no carrier within %s", linkWait))
 	defer cancel()
 	for _, n := range lab.Nodes {
-		live, err := w.live(n.Name)
-		if err != nil {
-			continue // left out on purpose
-		}
 		for _, k := range n.Value.Links {
-			if k.Value.Down {
+			if k.Value.Down || !wanted(topology.Key{Node: n.Name, Kind: "link", ID: k.Name}) {
 				continue
 			}
-			if err := awaitCarrier(ctx, live, k.Name); err != nil {
-				return fmt.Errorf("node %s: device %s: %w", n.Name, k.Name, err)
+			// The switch's end notices by itself, too, and passes nothing on
+			// before that.
+			for _, end := range [][2]string{{n.Name, k.Name}, {k.Value.Network, topology.PortName(n.Name, k.Name)}} {
+				live, err := w.live(end[0])
+				if err != nil {
+					continue // left out on purpose
+				}
+				if err := awaitCarrier(ctx, live, end[1]); err != nil {
+					return fmt.Errorf("node %s: device %s: %w", end[0], end[1], err)
+				}
 			}
-		}
-	}
-	return nil
-}
-
-// awaitNew waits for the carrier of the links that ops have made, but for those
-// whose cable they pull.
-func awaitNew(ctx context.Context, w *world, ops []topology.Op) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, linkWait, fmt.Errorf("no carrier within %s", linkWait))
-	defer cancel()
-	for _, op := range ops {
-		k := op.About().Key
-		if k.Kind != "link" || slices.ContainsFunc(ops, func(o topology.Op) bool { return o.About().Key == topology.Key{Node: k.Node, Kind: "cable", ID: k.ID} }) {
-			continue
-		}
-		live, err := w.live(k.Node)
-		if err != nil {
-			continue // the node went with its link
-		}
-		if err := awaitCarrier(ctx, live, k.ID); err != nil {
-			return fmt.Errorf("node %s: device %s: %w", k.Node, k.ID, err)
 		}
 	}
 	return nil

@@ -162,7 +162,7 @@ func (r *labRun) do(ctx context.Context, a *scenarios.Action) error {
 		if err := topology.ApplyAll(ctx, r.env.world, a.Ops); err != nil {
 			return err
 		}
-		return awaitNew(ctx, r.env.world, a.Ops)
+		return awaitNew(ctx, r.env.world, r.env.lab, a.Ops)
 	case a.Request != nil:
 		return r.request(ctx, a.Request)
 	case a.Ping != nil:

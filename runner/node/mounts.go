@@ -85,6 +85,9 @@ func (v *view) mount(plain bool) (err error) {
 	if err := addOwn(); err != nil {
 		return err
 	}
+	if err := addHome(); err != nil {
+		return err
+	}
 	if err := os.Chdir(treePath); err != nil { // this thread's alone (CLONE_FS)
 		return err
 	}
@@ -159,6 +162,27 @@ func addPlain(whole int) error {
 		if err := unix.Mount("lvslab", at, "tmpfs", unix.MS_NODEV, fmt.Sprintf("mode=1777,size=%d", FilesBytes/2)); err != nil {
 			return fmt.Errorf("mount a tmpfs on %s: %w", p, err)
 		}
+	}
+	return nil
+}
+
+// home is HOME of every command.
+const home = "/root"
+
+// addHome makes home an empty folder where the machine's own is closed. That of
+// a guest is, when an ordinary user booted it: the guest's root has no more
+// rights to the machine's files than that user.
+func addHome() error {
+	at := treePath + home
+	f, err := os.Open(at)
+	if err == nil {
+		return f.Close()
+	}
+	if !errors.Is(err, os.ErrPermission) {
+		return nil // there is none; HOME may name what is not there
+	}
+	if err := unix.Mount("lvslab", at, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, "mode=700,size=16m"); err != nil {
+		return fmt.Errorf("mount a tmpfs on %s: %w", home, err)
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,8 +16,9 @@ var mountPoints = [...]string{"/dev/shm", "/mnt", "/media", "/srv", "/opt", "/ru
 
 // isolate turns this process's own, new mount namespace into one in which
 // nothing but a fresh tmpfs can be written. It returns that tmpfs, and what was
-// not as it should be and does no harm.
-func isolate(mem int64) (work string, notes []string, err error) {
+// not as it should be and does no harm. The tmpfs covers none of the paths that
+// are still needed.
+func isolate(mem int64, needed ...string) (work string, notes []string, err error) {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return "", nil, fmt.Errorf("making the mounts private: %w", err)
 	}
@@ -23,7 +26,8 @@ func isolate(mem int64) (work string, notes []string, err error) {
 		return "", nil, fmt.Errorf("making the mounts read-only: %w", err)
 	}
 	for _, p := range mountPoints {
-		if info, err := os.Lstat(p); err == nil && info.IsDir() {
+		covers := slices.ContainsFunc(needed, func(n string) bool { return strings.HasPrefix(n, p+"/") })
+		if info, err := os.Lstat(p); err == nil && info.IsDir() && !covers {
 			work = p
 			break
 		}

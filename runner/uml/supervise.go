@@ -70,7 +70,7 @@ func (s *supervisor) run(orphaned <-chan struct{}) int {
 		defer remover(folder)()
 		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	} else {
-		work, notes, err := isolate(s.Mem)
+		work, notes, err := isolate(s.Mem, s.Self, s.Image, s.Modules)
 		for _, n := range notes {
 			s.say(report{Note: n})
 		}

@@ -51,11 +51,6 @@ type Namespace struct {
 
 	handle *netlink.Handle
 
-	// route is the socket of Route, -1 when closed.
-	routeMu  sync.Mutex
-	route    int
-	routeSeq uint32
-
 	closeOnce sync.Once
 	closeErr  error
 
@@ -63,6 +58,8 @@ type Namespace struct {
 	// another namespace's a moment later.
 	mu sync.RWMutex
 	fd int
+	// ask is a socket of the namespace, for Index.
+	ask int
 }
 
 type call struct {
@@ -80,7 +77,6 @@ func New(name string) (*Namespace, error) {
 		closing: make(chan struct{}),
 		ended:   make(chan struct{}),
 		fd:      -1,
-		route:   -1,
 	}
 	made := make(chan error, 1)
 	onThread(func() {
@@ -118,16 +114,16 @@ func (n *Namespace) make() error {
 		_ = unix.Close(fd)
 		return fmt.Errorf("set the route socket's timeout: %w", err)
 	}
-	r, err := openRoute()
+	ask, err := openAsk()
 	if err != nil {
 		h.Close()
 		_ = unix.Close(fd)
-		return fmt.Errorf("open a route socket: %w", err)
+		return err
 	}
 	// No strict checking of dumps (SetStrictCheck): the netlink package leaves
 	// the padding of struct ndmsg as it finds it, and a strict kernel answers
 	// NeighList with EINVAL now and then.
-	n.fd, n.handle, n.route = fd, h, r
+	n.fd, n.handle, n.ask = fd, h, ask
 	n.tid.Store(int32(unix.Gettid()))
 	return nil
 }
@@ -281,13 +277,9 @@ func (n *Namespace) Close() error {
 		// forgets them; the original keeps them, closed.
 		forgetful := *n.handle
 		forgetful.Close()
-		n.routeMu.Lock()
-		_ = unix.Close(n.route)
-		n.route = -1
-		n.routeMu.Unlock()
-
 		n.mu.Lock()
 		defer n.mu.Unlock()
+		_ = unix.Close(n.ask)
 		if err := unix.Close(n.fd); err != nil {
 			n.closeErr = n.errorf("close its descriptor: %w", err)
 		}

@@ -116,12 +116,16 @@ func (l List) Err() error {
 	})
 }
 
-// Nearest is the word of known that is nearest to word by edit distance, or ""
-// when none is near enough to be worth naming.
+// Nearest is the word of known that word is cut short from, or that is nearest
+// to it by edit distance; "" when none is near enough to be worth naming.
 func Nearest(word string, known []string) string {
 	best, bestDist := "", len(word)/3+2
 	for _, k := range known {
-		if d := distance(strings.ToLower(word), strings.ToLower(k)); d < bestDist {
+		d := distance(strings.ToLower(word), strings.ToLower(k))
+		if len(word) >= 4 && strings.HasPrefix(k, word) {
+			d = min(d, 1) // cut short
+		}
+		if d < bestDist {
 			best, bestDist = k, d
 		}
 	}

@@ -265,6 +265,8 @@ func TestUnknown(t *testing.T) {
 	known := []string{"rotation", "result", "route"}
 	for word, want := range map[string]string{
 		"rotaton":               `unknown check "rotaton", did you mean "rotation"? Allowed: rotation, result, route`,
+		"rota":                  `unknown check "rota", did you mean "rotation"? Allowed: rotation, result, route`,
+		"zz":                    `unknown check "zz"; Allowed: rotation, result, route`,
 		"ROUTE":                 `unknown check "ROUTE", did you mean "route"? Allowed: rotation, result, route`,
 		"zzzzzzzz":              `unknown check "zzzzzzzz"; Allowed: rotation, result, route`,
 		strings.Repeat("x", 99): fmt.Sprintf("unknown check %q; Allowed: rotation, result, route", strings.Repeat("x", 99)),
