@@ -166,8 +166,8 @@ func TestRequestChecks(t *testing.T) {
 		{"status: 200", "a", true, "HTTP status 200", "1× a"},
 		{"status: 404", "a", false, "HTTP status 404", "HTTP status 200"},
 		{"status: 200", "timeout", false, "HTTP status 200", "1× timeout"},
-		{"body: ^a$", "a", true, `a body that matches "^a$"`, "1× a"},
-		{"body: ^a$", "a b", false, `a body that matches "^a$"`, `body "b"`},
+		{"body: ^a$", "a", true, `a body that matches /^a$/`, "1× a"},
+		{"body: ^a$", "a b", false, `a body that matches /^a$/`, `body "b"`},
 		{"peer: client", "a b", true, "the servers see client as their peer (10.0.0.250)", "a b"},
 		{"peer: 10.0.0.1", "a b", false, "the servers see 10.0.0.1 as their peer", "a saw 10.0.0.250"},
 	} {
@@ -191,9 +191,9 @@ func TestOutputCheck(t *testing.T) {
 		{"output: {exit: 0}", out("x\ny", 0, ""), true, "the command exits with 0", "exit 0: x"},
 		{"output: {exit: 0}", out("", 2, ""), false, "the command exits with 0", "exit 2"},
 		{"output: {exit: 0}", out("", 0, "stopped after 1s"), false, "the command exits with 0", "exit 0 (stopped after 1s)"},
-		{"output: {matches: y, lacks: z}", out("x\ny", 1, ""), true, `its output matches "y", its output does not match "z"`, "exit 1: x"},
-		{"output: {matches: old}", out("x", 0, ""), false, `its output matches "old"`, "exit 0: x"},
-		{"output: {lacks: x}", out("x", 0, ""), false, `its output does not match "x"`, "exit 0: x"},
+		{"output: {matches: y, lacks: z}", out("x\ny", 1, ""), true, `its output matches /y/, its output does not match /z/`, "exit 1: x"},
+		{"output: {matches: old}", out("x", 0, ""), false, `its output matches /old/`, "exit 0: x"},
+		{"output: {lacks: x}", out("x", 0, ""), false, `its output does not match /x/`, "exit 0: x"},
 		{"output: {exit: 0}", fakeEnv{}, false, "the command exits with 0", "no command ran in this step before this expectation"},
 	} {
 		if r := judgeOnce(t, c.check, c.env); r.Pass != c.pass || r.Wanted != c.wanted || r.Seen != c.seen {
@@ -213,7 +213,7 @@ func TestFileCheck(t *testing.T) {
 		{"file: {node: n, path: /three, lines: 0}", false, "n:/three holds nothing", "3 lines"},
 		{"file: {node: n, path: /three, lines: 3, is: \"a\\nb\\nc\\n\"}", true, `n:/three holds 3 lines and holds "a\nb\nc\n"`, `3 lines: "a\nb\nc\n"`},
 		{"file: {node: n, path: /three, is: \"a\"}", false, `n:/three holds "a"`, `3 lines: "a\nb\nc\n"`},
-		{"file: {node: n, path: /one, lines: 1, matches: b}", false, `n:/one holds 1 line and matches "b"`, `1 line: "a"`},
+		{"file: {node: n, path: /one, lines: 1, matches: b}", false, `n:/one holds 1 line and matches /b/`, `1 line: "a"`},
 		{"file: {node: n, path: /one, missing: true}", false, "n:/one does not exist", "it is there and holds 1 line"},
 	} {
 		if r := judgeOnce(t, c.check, env); r.Pass != c.pass || r.Wanted != c.wanted || r.Seen != c.seen {

@@ -48,10 +48,10 @@ func (c *output) Begin(_ context.Context, env Env) (Pending, error) {
 		want = append(want, fmt.Sprintf("the command exits with %d", *c.Exit))
 	}
 	if c.Matches != "" {
-		want = append(want, fmt.Sprintf("its output matches %q", c.Matches))
+		want = append(want, fmt.Sprintf("its output matches /%s/", c.Matches))
 	}
 	if c.Lacks != "" {
-		want = append(want, fmt.Sprintf("its output does not match %q", c.Lacks))
+		want = append(want, fmt.Sprintf("its output does not match /%s/", c.Lacks))
 	}
 	wanted := strings.Join(want, ", ")
 	return judge(func(context.Context) (Result, bool) {
@@ -120,7 +120,7 @@ func (c *file) Begin(_ context.Context, env Env) (Pending, error) {
 		wants = append(wants, fmt.Sprintf("holds %q", *c.Is))
 	}
 	if c.Matches != "" {
-		wants = append(wants, fmt.Sprintf("matches %q", c.Matches))
+		wants = append(wants, fmt.Sprintf("matches /%s/", c.Matches))
 	}
 	want := c.Node + ":" + c.Path + " " + strings.Join(wants, " and ")
 	return judge(func(context.Context) (Result, bool) {

@@ -249,7 +249,7 @@ func decodeBody(d *source.Decoder, n *yaml.Node, h head) Check {
 		d.Fail(n, "body: %v", err)
 		return nil
 	}
-	return &replies{h, fmt.Sprintf("a body that matches %q", text), nil, func(rs []Reply) string {
+	return &replies{h, fmt.Sprintf("a body that matches /%s/", text), nil, func(rs []Reply) string {
 		for _, r := range rs {
 			if r.Result != OK {
 				return summary(rs)

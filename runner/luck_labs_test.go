@@ -42,6 +42,16 @@ func atOnce(t *testing.T, s *stage) {
 	}
 }
 
+// allLabs runs all shipped labs as an ordinary user.
+func allLabs(t *testing.T, s *stage) {
+	e := finish(t, s.nobody("run", "--kernel", "uml"))
+	passed(t, e)
+	if !strings.Contains(e.stdout, "10 labs: 10 passed") {
+		t.Errorf("it says:\n%s", e)
+	}
+	s.clean(t)
+}
+
 // labHangs bounds labs whose commands do not end.
 func labHangs(t *testing.T, s *stage) {
 	lab := s.lab(t, "hang", hangLab)
@@ -69,7 +79,7 @@ nodes:
   b: {links: {eth0: lan 10.9.0.2/24}}
 steps:
 - name: hostile
-  do: [run: {node: a, command: %q, timeout: 3s}]
+  do: [run: {node: a, command: %q, timeout: 1500ms}]
   expect: [output: {exit: 77}]
 `
 	const second = `title: Peaceful
@@ -79,7 +89,7 @@ nodes:
   b: {links: {eth0: lan 10.9.0.2/24}}
 steps:
 - name: peaceful
-  do: [run: {node: a, command: "sleep 4; exit 77"}]
+  do: [run: {node: a, command: "sleep 2; exit 77"}]
   expect: [output: {exit: 77}]
 `
 	peaceful := s.lab(t, "peaceful", second)
@@ -191,7 +201,7 @@ func tooLarge(t *testing.T, s *stage) {
 // they wait for one another.
 func manyLarge(t *testing.T, s *stage) {
 	args := []string{"run", "--kernel", "uml"}
-	for i := range 4 {
+	for i := range 3 {
 		args = append(args, s.lab(t, fmt.Sprintf("large-%d", i), nodes(100)))
 	}
 	e := finish(t, s.cmd(args...))

@@ -240,13 +240,27 @@ func (s *stage) cmd(args ...string) *exec.Cmd {
 // one.
 func (s *stage) nobody(args ...string) *exec.Cmd {
 	cmd := s.cmd(args...)
-	mapped, err := os.ReadFile("/proc/self/uid_map")
-	if err != nil || !strings.Contains(string(mapped), strconv.Itoa(nobodyUID)) && !strings.Contains(string(mapped), "4294967295") {
+	if !mapped(nobodyUID) {
 		return cmd
 	}
 	setenv(cmd, "HOME", stageDir+"/home/nobody")
 	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobodyUID, Gid: nobodyUID}
 	return cmd
+}
+
+// mapped reports whether this user namespace has a user (user_namespaces(7)).
+func mapped(uid int64) bool {
+	data, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(data)) {
+		var first, outside, count int64
+		if _, err := fmt.Sscan(line, &first, &outside, &count); err == nil && first <= uid && uid < first+count {
+			return true
+		}
+	}
+	return false
 }
 
 // setenv sets a variable of a command; with "" it takes it away.

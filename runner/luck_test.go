@@ -77,6 +77,8 @@ var luckCases = []luckCase{
 	{name: "no_room/bare_full", denied: true, run: fullDisk},
 	{name: "odd_surroundings/auto", run: oddSurroundings},
 	{name: "odd_surroundings/bare", denied: true, run: oddSurroundings},
+	{name: "all_labs/nobody", run: allLabs},
+	{name: "all_labs/bare", denied: true, run: allLabs},
 	{name: "no_kernel", run: noKernel},
 	{name: "too_large", run: tooLarge},
 	{name: "many_large", run: manyLarge},
