@@ -104,7 +104,7 @@ func launch(ctx context.Context, c Config, rung Rung) (_ *guest, err error) {
 		consoleR.Close()
 		g.cmd = nil
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EUSERS) {
-			return nil, &deniedError{rung, err.Error()}
+			return nil, &deniedError{rung, whyDenied(rung, err)}
 		}
 		return nil, fmt.Errorf("starting the supervisor: %w", err)
 	}
@@ -114,6 +114,19 @@ func launch(ctx context.Context, c Config, rung Rung) (_ *guest, err error) {
 		return nil, err
 	}
 	return g, nil
+}
+
+// whyDenied says what clone(2) means by an error where namespaces are asked for.
+func whyDenied(rung Rung, err error) string {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EUSERS):
+		return "no more namespaces: the limits in /proc/sys/user (max_user_namespaces and the like) are reached, or set to 0"
+	case errors.Is(err, unix.EPERM) && rung == Root:
+		return "needs root (CAP_SYS_ADMIN)"
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
+		return "user namespaces are denied to this user (by AppArmor, a container's seccomp profile, or kernel.unprivileged_userns_clone=0)"
+	}
+	return err.Error()
 }
 
 // attributes are what makes the rung.

@@ -26,6 +26,8 @@ func supervise(o order) int {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	unix.CloseOnExec(controlFd)
 	unix.CloseOnExec(lineFd)
+	// What it makes is its own to use, whatever the caller's mask.
+	unix.Umask(0o077)
 	s := &supervisor{order: o}
 	// The caller's end closes when it dies, by whatever means.
 	orphaned := make(chan struct{})
