@@ -49,8 +49,8 @@ lint:
 	@out=$$($(GO) run $(GOFUMPT) -l .); [ -z "$$out" ] || { echo "not gofumpt-clean:"; echo "$$out"; exit 1; }
 	$(GO) run $(GOLANGCI_LINT) run -c .github/golangci.yml ./...
 
-bench: build ## speed, as ratios measured side by side
-	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./...
+bench: tools kernel ## speed, as ratios measured side by side
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 15m ./runner/bench
 
 FUZZTIME ?= 20s
 fuzz: ## every parser, FUZZTIME each

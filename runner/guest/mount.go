@@ -134,6 +134,8 @@ func tune() {
 		// The guest loads its modules by itself. Whatever else the kernel would
 		// ask modprobe for costs a process and is not there.
 		{"/proc/sys/kernel/modprobe", "\n"},
+		// Debian's kernel would start /sbin/hotplug for every module.
+		{"/sys/kernel/uevent_helper", "\n"},
 		// After an oops no verdict is to be trusted.
 		{"/proc/sys/kernel/panic_on_oops", "1"},
 		{"/proc/sys/kernel/hostname", "lvslab"},

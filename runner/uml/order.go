@@ -84,6 +84,7 @@ func commandLine(o order, work string) []string {
 		"ssl=null", "ssl0=fd:3,fd:3",
 		"uml_dir=" + work + "/", "umid=uml",
 		"quiet", "lpj=18390000", "initcall_blacklist=raid6_select_algo", "pty.legacy_count=0",
+		"selinux=0", "apparmor=0", "audit=0",
 		// Words that the kernel does not know become the init's environment. A
 		// collection costs a guest more than the memory that it wins.
 		"GOGC=off", "GOMEMLIMIT=128MiB", "GOMAXPROCS=1", warm.Env + "=1",
