@@ -74,11 +74,12 @@ func reason(want string, a Answer, passed []Reason) string {
 	if want != Auto {
 		return "as asked for"
 	}
-	for _, r := range passed {
-		if len(r.Answer.Lacks) > 0 {
-			return "since this machine's own kernel lacks " + strings.Join(r.Answer.Lacks, ", ")
-		}
-		return "since " + r.Backend + " cannot: " + r.Answer.Why
+	if len(passed) == 0 {
+		return "since " + a.Why
 	}
-	return "since " + a.Why
+	first := passed[0]
+	if lacks := first.Answer.Lacks; len(lacks) > 0 {
+		return fmt.Sprintf("since the %s kernel lacks %s", first.Backend, strings.Join(lacks, ", "))
+	}
+	return fmt.Sprintf("since the %s kernel cannot: %s", first.Backend, first.Answer.Why)
 }

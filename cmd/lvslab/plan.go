@@ -141,7 +141,7 @@ func printOps(w io.Writer, p *scenarios.Plan, d topology.Dialect) {
 			}
 		}
 	}
-	t.Flush() //nolint:errcheck // standard output keeps its first error
+	_ = t.Flush() // standard output keeps its first error
 	fmt.Fprintln(w)
 }
 

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -48,7 +49,9 @@ func bareWork(b *testing.B, plan *scenarios.Plan) *bare {
 			w.nodes, w.ends, w.bufs = append(w.nodes, nil), append(w.ends, nil), append(w.bufs, nil)
 		case "sysctl":
 			line := op.Shell(topology.Dialect{})[0]
-			_, value, ok := strings.Cut(strings.Fields(line[strings.Index(line, k.ID):])[0], "=")
+			_, after, named := strings.Cut(line, k.ID+"=")
+			value, _, ok := strings.Cut(after+" ", " ")
+			ok = ok && named
 			path, err := topology.SysctlPath(k.ID)
 			if !ok || err != nil {
 				b.Fatalf("cannot read %q: %v", line, err)
@@ -86,7 +89,7 @@ func (w *bare) up(fds *[]int) error {
 	if err != nil {
 		return err
 	}
-	if err := write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"); err != nil && err != unix.ENOENT {
+	if err := write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"); err != nil && !errors.Is(err, unix.ENOENT) {
 		return err
 	}
 	if err := ask(lan.socket, bridgeRequest()); err != nil {
@@ -98,7 +101,7 @@ func (w *bare) up(fds *[]int) error {
 			return err
 		}
 		for _, s := range settings {
-			if err := write(s.path, s.value); err != nil && (err != unix.ENOENT || !strings.Contains(s.path, "ipv6")) {
+			if err := write(s.path, s.value); err != nil && (!errors.Is(err, unix.ENOENT) || !strings.Contains(s.path, "ipv6")) {
 				return fmt.Errorf("%s: %w", s.path, err)
 			}
 		}

@@ -57,11 +57,12 @@ func BenchmarkNodes(b *testing.B) {
 			} else {
 				beside("ip netns", func() *exec.Cmd { return exec.Command("sh", "-s", "--", fmt.Sprint(n)) })
 			}
-			if exec.Command("python3", "-c", "import mininet").Run() != nil {
+			switch {
+			case exec.Command("python3", "-c", "import mininet").Run() != nil:
 				results.skip(what+"Mininet", "not installed: apt-get install mininet")
-			} else if n > 64 {
+			case n > 64:
 				results.skip(what+"Mininet", "minutes")
-			} else {
+			default:
 				beside("Mininet", func() *exec.Cmd { return exec.Command("python3", "-", fmt.Sprint(n)) })
 			}
 		})

@@ -128,12 +128,13 @@ func (r *labRun) run(ctx context.Context) wire.Verdict {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the lab took longer than %s", timeout))
 	defer cancel()
-	v, message := wire.Broken, ""
+	var v wire.Verdict
+	var message string
 	if err == nil {
 		v, message = r.guarded(ctx)
 		leave()
 	} else {
-		message = err.Error()
+		v, message = wire.Broken, err.Error()
 	}
 	r.emit(wire.Event{
 		Kind: wire.LabFinished, Lab: r.lab.Name, Title: r.lab.Title, Pos: &pos,

@@ -67,7 +67,7 @@ func install(ctx context.Context, env Env, progress io.Writer) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, err
 	}
-	defer tmp.Remove()
+	defer func() { _ = tmp.Remove() }() // what is left is swept by the next one
 	a := apt{dir: tmp.Path}
 	fmt.Fprintln(progress, "reading the machine's package lists")
 	if err := a.run(ctx, "update"); err != nil {

@@ -74,7 +74,7 @@ func stripDebug(data []byte) ([]byte, error) {
 	}
 	for i := range sections {
 		s := &sections[i]
-		name := strings.TrimPrefix(f.Sections[i].Name, ".rela")
+		name := strings.TrimPrefix(f.Sections[i].Name, ".rela") //nolint:misspell // elf(5)
 		if strings.HasPrefix(name, ".debug_") && elf.SectionFlag(s.Flags)&elf.SHF_ALLOC == 0 {
 			*s = elf.Section64{Name: s.Name}
 			continue

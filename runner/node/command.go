@@ -293,7 +293,7 @@ func memfile(s spec) (*os.File, error) {
 		return nil, os.NewSyscallError("memfd_create", err)
 	}
 	f := os.NewFile(uintptr(fd), "memfd")
-	if _, err := f.Write(data); err == nil {
+	if _, err = f.Write(data); err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
 	if err != nil {

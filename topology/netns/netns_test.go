@@ -56,7 +56,7 @@ func inode(path string) (uint64, error) {
 	return st.Ino, err
 }
 
-func mustInode(tb testing.TB, path string) uint64 {
+func mustInode(tb testing.TB, path string) uint64 { //nolint:unparam // reads as what it asks
 	tb.Helper()
 	ino, err := inode(path)
 	if err != nil {
@@ -107,7 +107,7 @@ func TestDoHandsBack(t *testing.T) {
 	n := newNamespace(t)
 	mine := errors.New("mine")
 	for what, run := range map[string]func(func() error) error{"Do": n.Do, "Thread": n.Thread} {
-		if err := run(func() error { return mine }); err != mine {
+		if err := run(func() error { return mine }); !errors.Is(err, mine) {
 			t.Errorf("%s: got %v", what, err)
 		}
 		err := run(func() error { panic("ouch") })

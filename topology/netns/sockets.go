@@ -2,6 +2,7 @@ package netns
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -85,7 +86,7 @@ func connect(ctx context.Context, f *os.File, sa unix.Sockaddr) error {
 		if !started {
 			started = true
 			result = unix.Connect(int(fd), sa)
-			if result == unix.EINPROGRESS || result == unix.EINTR {
+			if errors.Is(result, unix.EINPROGRESS) || errors.Is(result, unix.EINTR) {
 				return false
 			}
 			return true

@@ -8,13 +8,15 @@
 // whole of it over to the process in a few calls (flush_tlb_range in
 // arch/um/kernel/tlb.c).
 //
-// The work is done by the package's init, which runs early for it imports
-// nothing but syscall.
+// The work is done by the package's init, which runs early since it imports
+// little.
 package warm
 
 import (
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // Env is the variable that a guest's init finds in its environment, put there by
@@ -39,12 +41,9 @@ const pageSize = 4096
 
 // header is Elf64_Phdr of elf(5).
 type header struct {
-	kind, flags                                 uint32
-	offset, vaddr, paddr, filesz, memsz, alignm uint64
+	kind, flags               uint32
+	_, vaddr, _, filesz, _, _ uint64
 }
-
-//go:linkname getAuxv runtime.getAuxv
-func getAuxv() []uintptr
 
 var first *[64]byte
 
@@ -53,13 +52,16 @@ func init() {
 		return
 	}
 	var headers, count uintptr
-	aux := getAuxv()
-	for i := 0; i+1 < len(aux); i += 2 {
-		switch aux[i] {
+	aux, err := unix.Auxv()
+	if err != nil {
+		return
+	}
+	for _, entry := range aux {
+		switch entry[0] {
 		case atPHDR:
-			headers = aux[i+1]
+			headers = entry[1]
 		case atPHNUM:
-			count = aux[i+1]
+			count = entry[1]
 		}
 	}
 	// A program is loaded where its headers say, less where it is independent of

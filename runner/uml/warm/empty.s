@@ -1,1 +1,0 @@
-// Lets a function without a body be declared: it is the runtime's.
