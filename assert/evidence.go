@@ -84,6 +84,8 @@ func story(env Env, packets []capture.Packet) []string {
 			lines = append(lines, "…")
 			break
 		}
+		// What matters of these is that they are there, and between whom.
+		line, _, _ = strings.Cut(line, ", seq ")
 		lines = append(lines, line)
 	}
 	if left > 0 {
