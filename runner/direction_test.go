@@ -188,7 +188,8 @@ func TestTopLevel(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if !strings.HasPrefix(e.Name(), ".") && !slices.Contains(topLevel, e.Name()) {
+		// bin is what make builds into, and git does not know it.
+		if !strings.HasPrefix(e.Name(), ".") && e.Name() != "bin" && !slices.Contains(topLevel, e.Name()) {
 			t.Errorf("%s: the top level is fixed (%s); new rooms go inside these", e.Name(), strings.Join(topLevel, ", "))
 		}
 	}

@@ -23,7 +23,7 @@ const (
 	// MaxProcesses is how many processes a command may have at once. It is
 	// looked at every few milliseconds, so that a fork bomb gets some way
 	// beyond.
-	MaxProcesses = 512
+	MaxProcesses = 128
 
 	// drain is how long output is waited for when the last process is gone,
 	// which closed its end of the pipes already.
