@@ -3,6 +3,7 @@ package guest
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -48,7 +49,7 @@ func (l *loader) load(names ...string) error {
 		if l.loaded[m.Name] {
 			continue
 		}
-		if err := l.insert(m); err != nil {
+		if err := l.insert(m, names); err != nil {
 			return err
 		}
 		l.loaded[m.Name] = true
@@ -59,15 +60,16 @@ func (l *loader) load(names ...string) error {
 // parameters are those that a module is given. Labs are of IPv4, and every plan
 // turns IPv6 off in each of its nodes; other modules want ipv6 for its symbols
 // alone. Loaded without its function, it costs neither the time to start nor
-// some in every namespace (Documentation/networking/ipv6.rst, disable).
-func parameters(module string) string {
-	if module == "ipv6" {
+// some in every namespace (Documentation/networking/ipv6.rst, disable). Who asks
+// for ipv6 itself, first, gets it whole.
+func parameters(module string, asked []string) string {
+	if module == "ipv6" && !slices.Contains(asked, module) {
 		return "disable=1"
 	}
 	return ""
 }
 
-func (l *loader) insert(m kernel.Module) error {
+func (l *loader) insert(m kernel.Module, asked []string) error {
 	f, err := openAt(l.dir, m.Path)
 	if err != nil {
 		return fmt.Errorf("loading module %s: %w", m.Name, err)
@@ -77,7 +79,7 @@ func (l *loader) insert(m kernel.Module) error {
 	if m.Compressed() {
 		flags = unix.MODULE_INIT_COMPRESSED_FILE
 	}
-	err = unix.FinitModule(int(f.Fd()), parameters(m.Name), flags)
+	err = unix.FinitModule(int(f.Fd()), parameters(m.Name, asked), flags)
 	switch {
 	case err == nil, errors.Is(err, unix.EEXIST):
 		return nil

@@ -1,0 +1,133 @@
+// Package inside runs the tests of rooms that meet a kernel inside a guest: the
+// machine that runs `make test` may have no IPVS and no legacy ARP tables, and
+// tests that skip for that would never run. The package has tests only.
+package inside
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lvslab/lvslab/runner/guest"
+	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/uml"
+	"github.com/lvslab/lvslab/runner/wire"
+)
+
+func TestMain(m *testing.M) {
+	guest.Main(runTests)
+	os.Exit(m.Run())
+}
+
+// modules are what the tests of all rooms need.
+var modules = []string{
+	"ipv6", "veth", "bridge", "ipip", "sch_netem", "sch_tbf", "arp_tables", "arptable_filter", "arpt_mangle",
+	"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc", "ip_vs_lblc", "ip_vs_lblcr", "ip_vs_dh", "ip_vs_sh",
+	"ip_vs_sed", "ip_vs_nq", "ip_vs_fo", "ip_vs_ovf", "ip_vs_mh", "ip_vs_pe_sip",
+}
+
+// runTests runs a test binary, the name of the job's one lab, in the guest.
+func runTests(ctx context.Context, job wire.Job, load func(...string) error, emit func(wire.Event)) error {
+	if err := load(modules...); err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, job.Labs[0], "-test.v", "-test.timeout=4m")
+	cmd.Dir = filepath.Dir(job.Labs[0])
+	cmd.Env = append(os.Environ(), "LVSLAB_REQUIRE=1", "GOGC=100", "LVSLAB_INSIDE=1")
+	out, err := cmd.CombinedOutput()
+	e := wire.Event{Kind: wire.LabFinished, Verdict: wire.Pass, Message: string(out)}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		e.Verdict = wire.Fail
+	} else if err != nil {
+		return err
+	}
+	emit(e)
+	return nil
+}
+
+func TestInside(t *testing.T) {
+	missing := t.Skip
+	if os.Getenv("LVSLAB_REQUIRE") == "1" {
+		missing = t.Fatal
+	}
+	k, err := kernel.Find(os.Getenv)
+	if err != nil {
+		missing(err)
+	}
+	for _, tool := range []string{"ipvsadm", "arptables-legacy"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			if _, err := os.Stat("/usr/sbin/" + tool); err != nil {
+				missing(err)
+			}
+		}
+	}
+	// A guest has a /tmp of its own, so what it shall see lies elsewhere.
+	dir, err := os.MkdirTemp("/var/tmp", "lvslab-inside-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	for _, room := range []string{"scenarios/ipvs", "topology/filter", "topology/capture"} {
+		t.Run(room, func(t *testing.T) {
+			out := run(t, k, dir, room)
+			// A skip would mean that the guest is no better than the machine.
+			for line := range strings.Lines(out) {
+				if skipped, ok := strings.CutPrefix(strings.TrimSpace(line), "--- SKIP: "); ok && strings.HasPrefix(skipped, "TestGuest") {
+					t.Errorf("skipped in the guest: %s", skipped)
+				}
+			}
+			t.Logf("%d tests passed in the guest", strings.Count(out, "\n--- PASS: "))
+		})
+	}
+}
+
+// run builds the tests of a room and runs them in a guest.
+func run(t *testing.T, k kernel.Kernel, dir, room string) string {
+	t.Helper()
+	folder := filepath.Join(dir, strings.ReplaceAll(room, "/", "-"))
+	binary := filepath.Join(folder, "room.test")
+	build := exec.Command("go", "test", "-c", "-o", binary, "github.com/lvslab/lvslab/"+room)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	testdata := filepath.Join("..", "..", "..", filepath.FromSlash(room), "testdata")
+	if _, err := os.Stat(testdata); err == nil {
+		if err := os.CopyFS(filepath.Join(folder, "testdata"), os.DirFS(testdata)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := uml.Boot(t.Context(), uml.Config{Kernel: k, Mem: 512 << 20, Log: t.Output(), Silence: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	var last wire.Event
+	err = s.Run(t.Context(), wire.Job{Version: wire.Version, Labs: []string{binary}}, func(e wire.Event) { last = e })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last.Verdict != wire.Pass {
+		t.Errorf("%s", failed(last.Message))
+	}
+	return last.Message
+}
+
+// failed is what a test binary said of the tests that failed, or its end.
+func failed(out string) string {
+	const most = 6000
+	if i := strings.Index(out, "--- FAIL"); i >= 0 {
+		out = out[max(0, i-2000):]
+	}
+	if len(out) > most {
+		out = out[:most] + fmt.Sprintf("\n… (%d bytes more)", len(out)-most)
+	}
+	return out
+}
