@@ -106,7 +106,7 @@ func (l *Lab) structure() source.List {
 			errs.Add(e.Pos, "virtual service %s has the name of the node at %s; which of them would be asked?", e.Name, n.Pos)
 		}
 		l.checkService(&errs, e.Value)
-		if first, twice := seen[e.Value.Address.Addr]; twice {
+		if first, twice := seen[e.Value.Address.Addr]; twice && e.Value.Address.Addr.IsValid() {
 			errs.Add(e.Pos, "virtual service %s has the address of %s", e.Name, first)
 		}
 		seen[e.Value.Address.Addr] = e.Name
@@ -184,7 +184,7 @@ func (l *Lab) checkNode(errs *source.List, nodeName string, n Node) {
 	checkSysctls(errs, n.Sysctls)
 	ports := make(map[uint16]source.Pos)
 	for _, s := range n.Serve {
-		if first, twice := ports[s.Port]; twice {
+		if first, twice := ports[s.Port]; twice && s.Port != 0 {
 			errs.Add(s.Pos, "node %s serves port %d twice; the first is at %s", nodeName, s.Port, first)
 		}
 		ports[s.Port] = s.Pos

@@ -43,6 +43,8 @@ func Load(path, labName string, data []byte) ([]*Lab, error) {
 		seen[lab.Name] = lab.Pos
 		if len(list) == 0 {
 			list = append(list, lab.check()...)
+		} else {
+			list = append(list, lab.readable()...)
 		}
 		if len(list) == 0 && lab.changes() {
 			// What a change cannot do shows only in its ops.
@@ -63,6 +65,16 @@ func (l *Lab) changes() bool {
 	return slices.ContainsFunc(l.Steps, func(s Step) bool {
 		return slices.ContainsFunc(s.Do, func(a Action) bool { return a.Changes() })
 	})
+}
+
+// readable looks at what could be read of a lab that has errors already, so that
+// all of them come at once. What could not be read is empty, and is not
+// complained of a second time.
+func (l *Lab) readable() source.List {
+	if len(l.Networks) == 0 || len(l.Nodes) == 0 {
+		return nil // every name would lead nowhere
+	}
+	return slices.DeleteFunc(l.structure(), func(e *source.Error) bool { return strings.Contains(e.Msg, `""`) })
 }
 
 // LoadFile reads a lab file from disk; its base name without the ending names

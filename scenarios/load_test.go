@@ -395,3 +395,27 @@ func TestLoadFile(t *testing.T) {
 		t.Errorf("%v, %v", list, err)
 	}
 }
+
+// TestAllErrorsAtOnce: what cannot be decoded does not hide names that lead
+// nowhere, nor is it complained of a second time.
+func TestAllErrorsAtOnce(t *testing.T) {
+	const lab = `title: bad
+networks: {lan: 10.0.0.0/24}
+nodes:
+  client: {links: {eth0: lna 10.0.0.250/24}}
+  web1:   {links: {eth0: lan 10.0.0.2/24}, serve: [htpp]}
+virtual_services:
+  web: {address: nonsense, directors: [directr], forwarding: drr, arp_suppression: none, real_servers: [{wieght: 1}]}
+`
+	const want = `f.yaml:4:26: unknown network "lna", did you mean "lan"? Allowed: lan
+f.yaml:5:52: unknown service "htpp", did you mean "http"? Allowed: http
+f.yaml:7:8: unknown node "directr"; Allowed: client, web1
+f.yaml:7:18: wanted PROTOCOL ADDRESS:PORT such as "tcp 10.0.0.100:80", found "nonsense"
+f.yaml:7:62: unknown forwarding method "drr", did you mean "dr"? Allowed: dr, tun
+f.yaml:7:105: key "node" is missing
+f.yaml:7:106: unknown key "wieght", did you mean "weight"? Allowed: node, weight, address, forwarding`
+	_, err := scenarios.Load("f.yaml", "f", []byte(lab))
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
