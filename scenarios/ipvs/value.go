@@ -109,16 +109,6 @@ func (f Forward) String() string {
 	return fmt.Sprintf("forwarding %d", uint8(f))
 }
 
-// ParseForward reads what Forward.String writes.
-func ParseForward(s string) (Forward, error) {
-	for _, f := range []Forward{DR, TUN, NAT} {
-		if s == f.String() {
-			return f, nil
-		}
-	}
-	return 0, fmt.Errorf("unknown forwarding method %q; IPVS knows dr, tun and nat", s)
-}
-
 func (f Forward) option() string {
 	switch f {
 	case TUN:

@@ -50,10 +50,6 @@ func New(parent, prefix string) (*Dir, error) {
 	return nil, fmt.Errorf("no free name for a folder %s* in %s", prefix, parent)
 }
 
-// Lock is the open folder, which carries the lock. A process that inherits it
-// keeps the folder in use.
-func (d *Dir) Lock() *os.File { return d.lock }
-
 // Remove deletes the folder with all that is in it, then lets the lock go.
 // Removing twice is no error.
 func (d *Dir) Remove() error {
@@ -61,10 +57,6 @@ func (d *Dir) Remove() error {
 	_ = d.lock.Close()
 	return err
 }
-
-// Release lets the lock go without deleting anything, for a folder that was
-// renamed to where it stays.
-func (d *Dir) Release() error { return d.lock.Close() }
 
 // Sweep removes from parent the folders with this prefix that belong to this
 // user and to no living process. It is best effort: what cannot be removed
