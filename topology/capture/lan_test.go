@@ -82,7 +82,24 @@ func newLAN(tb testing.TB, count int) *lan {
 		must(s.NS.Netlink().LinkSetUp(eth0))
 		l.nodes = append(l.nodes, s)
 	}
+	// The kernel notices a carrier by itself, a moment after both ends are up
+	// (net/core/link_watch.c), and the switch passes nothing on before that.
+	for _, s := range l.nodes {
+		awaitUp(tb, s)
+		awaitUp(tb, Station{Node: "bridge", NS: l.bridge, Device: s.Node})
+	}
 	return l
+}
+
+func awaitUp(tb testing.TB, s Station) {
+	tb.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(10 * time.Second); link(tb, s).Attrs().OperState != netlink.OperUp; <-tick.C {
+		if time.Now().After(deadline) {
+			tb.Fatalf("%s found no carrier", s)
+		}
+	}
 }
 
 func link(tb testing.TB, s Station) netlink.Link {
