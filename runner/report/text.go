@@ -189,6 +189,9 @@ func (t *textSink) labFinished(e wire.Event) {
 	if e.Title != "" {
 		l.title = e.Title
 	}
+	if e.Backend != "" { // another than most labs of the run had
+		l.title += " [" + e.Backend + "]"
+	}
 	if e.Pos != nil {
 		l.pos = place(*e.Pos)
 	}

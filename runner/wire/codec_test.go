@@ -25,6 +25,7 @@ func TestEventRoundTrip(t *testing.T) {
 			Index: 1, Of: 2, Name: "line\nbreaks\tand \x00 bytes",
 			Results: []wire.Result{{Check: "rotation", Evidence: []wire.Evidence{{Title: "t", Text: strings.Repeat("x", 100<<10)}}}},
 		}},
+		{Kind: wire.Captured, Lab: "dr/sysctl", Capture: &wire.Capture{Step: 2, Name: "x", Offset: 1 << 40, Data: []byte{0, 10, 255, '\r'}, Last: true, Lost: 3}},
 		{Kind: wire.Done},
 	}
 	var buf bytes.Buffer

@@ -57,6 +57,8 @@ const (
 	LabStarted = "lab_started"
 	// StepFinished carries a step's verdict and its results.
 	StepFinished = "step_finished"
+	// Captured carries a piece of a step's packets, before its StepFinished.
+	Captured = "captured"
 	// LabFinished carries a lab's verdict.
 	LabFinished = "lab_finished"
 	// Log is a line for a person who asked for more (-v).
@@ -87,6 +89,23 @@ type Event struct {
 	// Message is a sentence: a reason, an error, a line of a log.
 	Message string  `json:"message,omitempty"`
 	Counts  *Counts `json:"counts,omitempty"`
+	// Capture is a piece of a file of packets.
+	Capture *Capture `json:"capture,omitempty"`
+}
+
+// Capture is a piece of the pcapng file that holds a step's packets, those of
+// all links of all nodes. The pieces come in order, the last one empty; its
+// event's Message says what is missing from the file, if anything is.
+type Capture struct {
+	// Step counts from 1; Name is the step's.
+	Step int    `json:"step"`
+	Name string `json:"name"`
+	// Offset is where in the file Data belongs, in bytes.
+	Offset int64  `json:"offset"`
+	Data   []byte `json:"data,omitempty"`
+	Last   bool   `json:"last,omitempty"`
+	// Lost is how many packets did not fit into the bounds of the captures.
+	Lost uint64 `json:"lost,omitempty"`
 }
 
 // Step is a step's outcome.

@@ -18,6 +18,8 @@ type Job struct {
 	Parallel int `json:"parallel,omitempty"`
 	// Timeout bounds one lab; 0 means the engine's default.
 	Timeout time.Duration `json:"timeout,omitempty"`
+	// Capture asks for Captured events: the packets of every step.
+	Capture bool `json:"capture,omitempty"`
 	// Verbose asks for Log events.
 	Verbose bool `json:"verbose,omitempty"`
 	// HostileInit sets the sysctls of the initial namespace to values that

@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/lvslab/lvslab/assert"
+	"github.com/lvslab/lvslab/topology"
+	"github.com/lvslab/lvslab/topology/capture"
+)
+
+// barrier returns when all that the nodes had sent to one another before the
+// call has arrived, so that what is not seen by then will not come. Nodes whose
+// link has no carrier can neither send nor be waited for.
+//
+// A thorough one waits at every link. A packet may have to cross every network,
+// one after the other, so it goes round that often.
+func (e *env) barrier(ctx context.Context, thorough bool) error {
+	rounds := 1
+	if thorough {
+		rounds = len(e.lab.Networks)
+	}
+	for range rounds {
+		for _, w := range e.lab.Networks {
+			stations := e.stations(w.Name)
+			if len(stations) < 2 {
+				continue
+			}
+			if err := e.barrierAt(ctx, stations, thorough); err != nil {
+				return fmt.Errorf("what did not arrive cannot be told from what is late: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// stations are the links of a network that carry something.
+func (e *env) stations(network string) []capture.Station {
+	var stations []capture.Station
+	for _, n := range e.lab.Nodes {
+		live, err := e.live(n.Name)
+		if err != nil {
+			continue // left out on purpose
+		}
+		for _, k := range n.Value.Links {
+			if k.Value.Network != network {
+				continue
+			}
+			l, err := topology.LinkByName(live, k.Name)
+			if err != nil || l.Attrs().OperState != netlink.OperUp {
+				continue
+			}
+			stations = append(stations, capture.Station{Node: n.Name, NS: live.Namespace, Device: k.Name})
+		}
+	}
+	return stations
+}
+
+func (e *env) barrierAt(ctx context.Context, stations []capture.Station, thorough bool) error {
+	if thorough {
+		for _, s := range stations {
+			if err := e.barriers.Barrier(ctx, s, stations); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	// Where clients listen is where absence is judged. One that said nothing
+	// and is not looked at is left out: a barrier costs every node a frame, and
+	// there may be a thousand of both.
+	clients := slices.DeleteFunc(slices.Clone(e.lab.Clients()), func(name string) bool { return !e.watched[name] && !e.spoke(name) })
+	slices.SortStableFunc(stations, func(a, b capture.Station) int {
+		return cmp.Compare(bool2int(!slices.Contains(clients, a.Node)), bool2int(!slices.Contains(clients, b.Node)))
+	})
+	for i, s := range stations {
+		if i > 0 && !slices.Contains(clients, s.Node) {
+			break
+		}
+		if err := e.barriers.Barrier(ctx, s, stations); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spoke reports whether a node did something in this step.
+func (e *env) spoke(node string) bool {
+	return slices.ContainsFunc(e.outcomes.Replies, func(r assert.Reply) bool { return r.From == node }) ||
+		slices.ContainsFunc(e.outcomes.Outputs, func(o assert.Output) bool { return o.Node == node })
+}
+
+func bool2int(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
