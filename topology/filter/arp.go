@@ -1,5 +1,6 @@
-// Package filter is the room of packet filter rules: ARP rules as values, the
-// words of arptables for them, and the way into a kernel without that tool.
+// Package filter is the room of packet filter rules: rules for ARP and for IP as
+// values, the words of arptables, iptables and ip6tables for them, and the way
+// into a kernel without those tools.
 //
 // An [ArpRule] is one rule. [ParseArpRule] reads it from the words that a
 // person types after "arptables" and [ArpRule.String] gives them back;
@@ -12,6 +13,11 @@
 // from a thread that is in the wanted network namespace and keep nothing open.
 //
 // [Rule] makes one rule an op of a plan.
+//
+// An [IPRule], [ParseIPRule], [FormatIPSave], [ParseIPSave], [IPBackend],
+// [DetectIP] and [IPRuleOp] are the same for IP, with counters by [CountIP].
+// Matches and targets are bytes that both of its backends carry, nf_tables as
+// those of x_tables too.
 package filter
 
 import (

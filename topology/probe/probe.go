@@ -149,6 +149,9 @@ func trialOf(f topology.Feature) (trial, bool) {
 	case ARP:
 		return trial{module: "nf_tables", harmless: true, gate: gateARP, run: tryARP, no: noARP, yes: "a scratch namespace took rules"}, true
 	}
+	if t, ok := ipRuleTrial(f); ok {
+		return t, true
+	}
 	name := string(f)
 	if engine, ok := strings.CutPrefix(name, "ip_vs_pe_"); ok && engine != "" {
 		return trial{
