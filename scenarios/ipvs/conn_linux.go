@@ -243,10 +243,16 @@ func (c *Conn) writeDestination(cmd uint8, s Service, d Destination) error {
 	}
 }
 
-// DelDestination takes a real server away. Of d, its address counts.
+// DelDestination takes a real server away. Of d, its address counts; where the
+// service has no real server with d's port, and d is no NAT one, it is the one
+// with the service's port.
 func (c *Conn) DelDestination(ctx context.Context, s Service, d Destination) error {
 	s = s.Normal()
-	d = d.For(s)
+	if there, err := c.destination(ctx, s, d); err != nil && !errors.Is(err, unix.ESRCH) {
+		return err
+	} else if there == nil {
+		d = d.For(s)
+	}
 	rule := delDestinationRule(s, d)
 	if err := c.call(ctx, func() error { return c.writeDestination(cmdDelDest, s, d) }); err != nil {
 		return c.fail(rule, err, meaning{service: s, destination: &d})

@@ -75,6 +75,10 @@ func (m meaning) destinationHint(err error) string {
 		return "a threshold or the weight is out of range"
 	case unix.EINVAL:
 		f := familyOf(d.Addr.Addr())
+		if f != m.service.AddrFamily() {
+			return fmt.Sprintf("the namespace has no %v address yet (give it one first), or a sync daemon runs: "+
+				"its messages cannot say that a real server is of another family than its service", f)
+		}
 		return fmt.Sprintf("the namespace has no %v address yet (give it one first), or %v is no address of one machine",
 			f, d.Addr.Addr())
 	}

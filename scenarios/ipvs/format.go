@@ -44,19 +44,24 @@ func FormatCommands(t Table) string {
 	return b.String()
 }
 
-// listHeader is what `ipvsadm -Ln` prints first. The size of the connection
-// table is the kernel's, 4096 unless configured.
-const listHeader = `IP Virtual Server version 1.2.1 (size=4096)
-Prot LocalAddress:Port Scheduler Flags
+// listHeader follows the first line of `ipvsadm -Ln`.
+const listHeader = `Prot LocalAddress:Port Scheduler Flags
   -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
 `
 
+// usualInfo is the IPVS of every kernel in use. The size of the connection
+// table is the kernel's, 4096 unless configured.
+func usualInfo() Info { return Info{Version: 0x010201, TableSize: 4096} }
+
 // FormatList is t as `ipvsadm -L -n` prints it, header and trailing blanks
-// included. Counts of connections are those of t, so t should have been read
-// from a kernel.
-func FormatList(t Table) string {
+// included, on a kernel with a connection table of the usual size. Counts of
+// connections are those of t, so t should have been read from a kernel.
+func FormatList(t Table) string { return usualInfo().FormatList(t) }
+
+// FormatList is what FormatList of the package is, with i in its first line.
+func (i Info) FormatList(t Table) string {
 	var b strings.Builder
-	b.WriteString(listHeader)
+	b.WriteString(i.String() + "\n" + listHeader)
 	for _, e := range t.listed() {
 		b.WriteString(listService(e.Service))
 		for _, d := range e.Destinations {
@@ -67,16 +72,20 @@ func FormatList(t Table) string {
 	return b.String()
 }
 
+// listName is the service as it begins a line of ipvsadm's lists.
+func listName(s Service) string {
+	switch {
+	case s.FWMark == 0:
+		return fmt.Sprintf("%-4s %v", strings.ToUpper(s.Protocol.String()), s.Addr)
+	case s.Family == IPv6:
+		return fmt.Sprintf("FWM  %d IPv6", s.FWMark)
+	}
+	return fmt.Sprintf("FWM  %d", s.FWMark)
+}
+
 func listService(s Service) string {
 	var b strings.Builder
-	if s.FWMark != 0 {
-		fmt.Fprintf(&b, "FWM  %d", s.FWMark)
-		if s.Family == IPv6 {
-			b.WriteString(" IPv6")
-		}
-	} else {
-		fmt.Fprintf(&b, "%-4s %v", strings.ToUpper(s.Protocol.String()), s.Addr)
-	}
+	b.WriteString(listName(s))
 	b.WriteString(" " + s.Scheduler)
 	if len(s.Flags) > 0 {
 		fmt.Fprintf(&b, " (%s)", strings.Join(s.Flags, ","))

@@ -30,7 +30,7 @@ type ServiceOp struct {
 // NewServiceOp is the wish for service s on node.
 func NewServiceOp(node string, s Service, why string, pos source.Pos) *ServiceOp {
 	s = s.Normal()
-	needs := []topology.Feature{"ip_vs", topology.Feature("ip_vs_" + s.Scheduler)}
+	needs := append([]topology.Feature{"ip_vs", topology.Feature("ip_vs_" + s.Scheduler)}, familyNeeds(s.AddrFamily())...)
 	if s.PE != "" {
 		needs = append(needs, topology.Feature("ip_vs_pe_"+s.PE))
 	}
@@ -41,6 +41,16 @@ func NewServiceOp(node string, s Service, why string, pos source.Pos) *ServiceOp
 		Pos:   pos,
 		Needs: needs,
 	}}
+}
+
+// featureIPv6 is what a kernel must have for IPv6 addresses.
+const featureIPv6 topology.Feature = "ipv6"
+
+func familyNeeds(f Family) []topology.Feature {
+	if f == IPv6 {
+		return []topology.Feature{featureIPv6}
+	}
+	return nil
 }
 
 // About says what the op is for.
@@ -64,7 +74,12 @@ func (o *ServiceOp) Edit() topology.Op {
 
 // Apply adds the service, or sets it right where it is there already.
 func (o *ServiceOp) Apply(ctx context.Context, w topology.World) error {
-	return with(ctx, w, o.Node, func(c *Conn) error { return c.PutService(ctx, o.Service) })
+	return o.ApplyAll(ctx, w, []topology.Op{o})
+}
+
+// ApplyAll implements topology.Batch: one opening of the door for all.
+func (o *ServiceOp) ApplyAll(ctx context.Context, w topology.World, ops []topology.Op) error {
+	return batch(ctx, w, o.Node, ops, func(c *Conn, s *ServiceOp) error { return c.PutService(ctx, s.Service) })
 }
 
 // Undo takes the service away, and its real servers with it.
@@ -105,10 +120,9 @@ func NewDestinationOp(node string, s Service, d Destination, why string, pos sou
 	s = s.Normal()
 	d = d.For(s)
 	d.Active, d.Inactive = 0, 0
-	needs := []topology.Feature{"ip_vs"}
-	if d.Forward == TUN && d.TunType == IPIP {
-		needs = append(needs, "ipip")
-	}
+	// The director wraps packets by itself, whatever the tunnel; it is the real
+	// server that needs the tunnel's device (run).
+	needs := append([]topology.Feature{"ip_vs"}, familyNeeds(familyOf(d.Addr.Addr()))...)
 	return &DestinationOp{Node: node, Service: s, Destination: d, meta: topology.Meta{
 		Key:   topology.Key{Node: node, Kind: KindDestination, ID: s.Name() + " " + d.Addr.String()},
 		Role:  RoleDestination,
@@ -139,8 +153,13 @@ func (o *DestinationOp) Edit() topology.Op {
 
 // Apply adds the real server, or sets it right where it is there already.
 func (o *DestinationOp) Apply(ctx context.Context, w topology.World) error {
-	return with(ctx, w, o.Node, func(c *Conn) error {
-		return c.PutDestination(ctx, o.Service, o.Destination)
+	return o.ApplyAll(ctx, w, []topology.Op{o})
+}
+
+// ApplyAll implements topology.Batch: one opening of the door for all.
+func (o *DestinationOp) ApplyAll(ctx context.Context, w topology.World, ops []topology.Op) error {
+	return batch(ctx, w, o.Node, ops, func(c *Conn, d *DestinationOp) error {
+		return c.PutDestination(ctx, d.Service, d.Destination)
 	})
 }
 
@@ -171,6 +190,28 @@ func (u *undoDestination) Undo() (topology.Op, bool) { op := u.op; return &op, t
 // shell is the command line of one rule, run in the node's namespace.
 func shell(node, rule string) []string {
 	return []string{fmt.Sprintf("ip netns exec %s ipvsadm %s", node, rule)}
+}
+
+// batch applies ops, which are all of one type and on one node. The error of one
+// that is not the first begins with its place; the first one's is added by
+// topology.ApplyAll.
+func batch[T topology.Op](ctx context.Context, w topology.World, node string, ops []topology.Op, apply func(*Conn, T) error) error {
+	return with(ctx, w, node, func(c *Conn) error {
+		for i, op := range ops {
+			o, ok := op.(T)
+			if !ok {
+				return fmt.Errorf("%s is not of its batch", op.About().Key)
+			}
+			err := apply(c, o)
+			if pos := op.About().Pos; err != nil && i > 0 && pos.IsValid() {
+				return fmt.Errorf("at %s: %w", pos, err)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // with opens the door of a node for one change.

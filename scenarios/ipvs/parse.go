@@ -17,10 +17,13 @@ import (
 // the mistakes of a text are told at once, and a text with any gives no table.
 //
 // It is ipvsadm 1.31's grammar (popt's options included: -At ADDR, -srr,
-// --scheduler=rr), with these differences, all of them refusals: names of hosts
-// are not looked up (but localhost, which -S prints), numbers that ipvsadm
-// reads as octal or cuts to fit are errors, so are netmasks that are no prefix,
-// and so are the commands that change no table (-L, -S, -Z, --set, daemons).
+// --scheduler=rr), held to it by a test that feeds the real one. The
+// differences are refusals: names of hosts are not looked up (but localhost,
+// which -S prints), and neither are netmasks taken that are no prefix, IPv4
+// addresses in short forms or in IPv6 clothes, options in an order in which
+// ipvsadm forgets them, and the commands that change no table (-L, -S, -Z,
+// --set, daemons). Only marks from 2^31 on, which ipvsadm -S prints as negative
+// numbers and cannot read back, are taken.
 func ParseRules(name, text string) (Table, error) {
 	var list source.List
 	var b builder

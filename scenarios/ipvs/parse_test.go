@@ -157,6 +157,13 @@ func TestParseRulesErrors(t *testing.T) {
 		{add + " -o", "1:7", "for UDP alone"},
 		{add + " --ops=yes", "1:30", "takes no argument"},
 		{add + " -b sh-port", "1:7", "belongs to the scheduler sh"},
+		{add + " -b ,", "1:33", "no scheduler flag"},
+		{"-A -M 64 -t [2001:db8::1]:80 -p", "1:7", "must come after"},
+		{"-A -f 1 -M 64 -6 -p", "1:12", "must come after"},
+		{"-A -t [2001:db8::1] -p", "1:7", "must follow the bracket"},
+		{add + "\n" + server + " --tun-type ipip", "2:50", "need tunnelling"},
+		{add + "\n" + server + " -i --tun-nocsum", "2:42", "no checksum"},
+		{add + "\n-a -r 172.25.12.2 -t 172.25.12.100:80 -m", "2:7", "port 0"},
 		{add + " -b flag-9", "1:7", "unknown scheduler flag"},
 		{"-A -t 172.25.12.100:80 -s averyveryverylong", "1:7", "longer than 15"},
 		{`-A -t 172.25.12.100:80 -s "rr"`, "1:7", "cannot be the name"},
@@ -170,7 +177,7 @@ func TestParseRulesErrors(t *testing.T) {
 		{add + "\n" + server + "\n" + server, "3:27", "already"},
 		{add + "\n-d -t 172.25.12.100:80 -r 172.25.12.2", "2:27", "has no real server"},
 		{add + "\n" + server + " -g -i", "2:42", "a second forwarding method"},
-		{add + "\n" + server + " -w 70000", "2:42", "weight 70000 is out of range, 0 to 65535"},
+		{add + "\n" + server + " -w 2147483648", "2:42", "weight 2147483648 is out of range, 0 to 2147483647"},
 		{add + "\n" + server + " -w -1", "2:42", "out of range"},
 		{add + "\n" + server + " -x 5 -y 10", "2:27", "lower threshold 10 is above the upper one, 5"},
 		{add + "\n" + server + " -i --tun-type gue", "2:27", "needs its port"},
@@ -209,6 +216,7 @@ func FuzzParseRules(f *testing.F) {
 	f.Add(readTestdata(f, "ipvsadm-1.31.save-names"))
 	f.Add("-At 1.2.3.4:80 -srr\n-at 1.2.3.4:80 -r1.2.3.5 -x 5 -y 2\n-C\n-A -f -1 -6 -p -M 64")
 	f.Add("ipvsadm --add-service --udp-service=[::1]:53 --ops --sched-flags flag-1,flag-2 --pe sip -p=7")
+	f.Add(readTestdata(f, "differ.lines"))
 	f.Add("# c\n-A -t 1:80 # x\n-\n--\n-A -")
 	f.Fuzz(func(t *testing.T, text string) {
 		table, err := ParseRules("fuzz", text)

@@ -72,9 +72,9 @@ func foreign() map[string]string {
 	return map[string]string{
 		"list": "lists", "L": "lists", "l": "lists",
 		"save": "saves", "S": "saves", "restore": "restores", "R": "restores",
-		"zero": "sets counters to zero", "Z": "sets counters to zero",
+		"zero": "sets counters to zero (a lab has the action zero)", "Z": "sets counters to zero (a lab has the action zero)",
 		"set":          "sets timeouts of all connections",
-		"start-daemon": "starts a synchronisation daemon",
+		"start-daemon": "starts a synchronisation daemon (a lab has sync_daemons)",
 		"stop-daemon":  "stops a synchronisation daemon",
 		"help":         "prints help", "h": "prints help",
 		"version": "prints a version", "v": "prints a version",

@@ -40,12 +40,25 @@ func (r *rule) setService(first word, opts []given) *ruleError {
 	if err != nil {
 		return r.service1.errorf("%v", err)
 	}
-	for _, g := range opts {
+	for j, g := range opts {
+		// ipvsadm reads the mask by the family that it knows by then, and forgets
+		// it when it learns of another (run).
+		if g.group == "netmask" && s.AddrFamily() == IPv6 && j < familyIndex(opts) {
+			return g.errorf("the netmask (-M) must come after what makes the service IPv6")
+		}
 		if err := s.set(g); err != nil {
 			return g.errorf("%v", err)
 		}
 	}
 	return r.checkService()
+}
+
+// familyIndex is the place of the option that says the service's family.
+func familyIndex(opts []given) int {
+	if i := slices.IndexFunc(opts, func(g given) bool { return g.group == "ipv6" }); i >= 0 {
+		return i
+	}
+	return slices.IndexFunc(opts, func(g given) bool { return g.group == "virtual service" })
 }
 
 // checkService checks the service as a whole. Only -A and -E say how it is
@@ -89,6 +102,9 @@ func (s *Service) set(g given) (err error) {
 	case "scheduler flags":
 		// An empty name between two commas is nothing to ipvsadm.
 		s.Flags = slices.DeleteFunc(strings.Split(g.text, ","), func(f string) bool { return f == "" })
+		if len(s.Flags) == 0 && g.text != "" { // commas alone make ipvsadm crash (run)
+			err = fmt.Errorf("no scheduler flag in %.40q; allowed: %s", g.text, flagList())
+		}
 	}
 	return err
 }
@@ -123,7 +139,28 @@ func (r *rule) setServer(first word, opts []given) *ruleError {
 	if err := d.invalid(r.service); err != nil {
 		return r.server1.errorf("%v", err)
 	}
+	if err := checkTunnelOptions(*d, opts); err != nil {
+		return err
+	}
+	if !hasPort && d.Forward == NAT && r.service.FWMark == 0 && i < familyIndex(opts) {
+		return r.server1.errorf("a real server without a port must come after the service whose port it takes; ipvsadm would give it port 0")
+	}
 	*d = d.For(r.service)
+	return nil
+}
+
+// checkTunnelOptions refuses options that say what is so by default of what has
+// no such property.
+func checkTunnelOptions(d Destination, opts []given) *ruleError {
+	for _, g := range opts {
+		switch {
+		case !strings.HasPrefix(g.long, "tun-"):
+		case d.Forward != TUN:
+			return g.errorf("tunnel options need tunnelling (-i)")
+		case g.long == "tun-nocsum" && d.TunType == IPIP:
+			return g.errorf("an ipip tunnel has no checksum")
+		}
+	}
 	return nil
 }
 
@@ -206,8 +243,8 @@ func parseAddrPort(text string, p Protocol) (ap netip.AddrPort, hasPort bool, er
 			return ap, false, fmt.Errorf("%.60q lacks its closing bracket", text)
 		}
 		port, hasPort = strings.CutPrefix(tail, ":")
-		if !hasPort && tail != "" {
-			return ap, false, fmt.Errorf("%.60q: a colon and a port may follow the bracket", text)
+		if !hasPort {
+			return ap, false, fmt.Errorf("%.60q: a colon and a port must follow the bracket; without a port leave the brackets out", text)
 		}
 	case strings.Count(text, ":") == 1:
 		host, port, hasPort = strings.Cut(text, ":")

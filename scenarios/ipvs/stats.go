@@ -1,6 +1,7 @@
 package ipvs
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"strconv"
@@ -71,7 +72,18 @@ type Connection struct {
 	State    string // "ESTABLISHED", "SYN_RECV", "FIN_WAIT", "NONE", …
 	// Expires is when the row goes, in whole seconds from now.
 	Expires time.Duration
+	// FWMark is the mark of a template whose service is found by firewall mark:
+	// the kernel puts it where the virtual address stands.
+	FWMark uint32
+	// PE and PEData are the persistence engine that made a template, "sip", and
+	// what it goes by instead of the client's address, a Call-ID. Both are
+	// empty without one.
+	PE, PEData string
 }
+
+// Template reports whether c is no connection but the memory of a client of a
+// persistent service.
+func (c Connection) Template() bool { return c.Client.Port() == 0 }
 
 // ParseConnections reads /proc/net/ip_vs_conn.
 func ParseConnections(text string) ([]Connection, error) {
@@ -111,6 +123,12 @@ func parseConnection(f []string) (c Connection, err error) {
 		return c, fmt.Errorf("%.40q is no number of seconds", f[8])
 	}
 	c.Expires = time.Duration(secs) * time.Second //nolint:gosec // 32 bits
+	if f[0] == "IP" {
+		c.FWMark = binary.BigEndian.Uint32(c.Virtual.Addr().AsSlice())
+	}
+	if len(f) > 10 {
+		c.PE, c.PEData = f[9], f[10]
+	}
 	return c, nil
 }
 

@@ -54,7 +54,10 @@ IP  0A090001 0000 00000001 0000 0A090909 0000 NONE             59 sip call-id
 
 func TestParseConnections(t *testing.T) {
 	row := func(p Protocol, a, b, c, state string, secs time.Duration) Connection {
-		return Connection{p, netip.MustParseAddrPort(a), netip.MustParseAddrPort(b), netip.MustParseAddrPort(c), state, secs * time.Second}
+		return Connection{
+			Protocol: p, Client: netip.MustParseAddrPort(a), Virtual: netip.MustParseAddrPort(b),
+			Real: netip.MustParseAddrPort(c), State: state, Expires: secs * time.Second,
+		}
 	}
 	want := []Connection{
 		row(UDP, "[2001:db8::1]:41689", "[2001:db8::1]:53", "[2001:db8:9::2]:53", "UDP", 299),
@@ -62,6 +65,7 @@ func TestParseConnections(t *testing.T) {
 		row(UDP, "10.9.0.1:0", "10.9.0.1:53", "10.9.9.9:53", "NONE", 59),
 		row(0, "10.9.0.1:0", "0.0.0.1:0", "10.9.9.9:0", "NONE", 59),
 	}
+	want[3].FWMark, want[3].PE, want[3].PEData = 1, "sip", "call-id"
 	got, err := ParseConnections(connSample)
 	if err != nil {
 		t.Fatal(err)

@@ -146,7 +146,7 @@ func TestValidate(t *testing.T) {
 		"cannot be the name":        set(func(s *Service) { s.Scheduler = "rr -D" }),
 		"persistence engine":        set(func(s *Service) { s.PE = "a\nb" }),
 		"weight -1":                 dest(Destination{Addr: rip, Weight: -1}),
-		"70000":                     dest(Destination{Addr: rip, Weight: 1, Upper: 70000}),
+		"2147483648":                dest(Destination{Addr: rip, Weight: 1, Upper: 2147483648}),
 		"forwarding 9":              dest(Destination{Addr: rip, Forward: 9}),
 		"tunnel type 9":             dest(Destination{Addr: rip, Forward: TUN, TunType: 9}),
 		"at most one of":            dest(Destination{Addr: rip, Forward: TUN, TunType: GUE, TunPort: 1, TunFlags: 3}),

@@ -2,13 +2,15 @@ package ipvs
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 	"time"
 )
 
-// MaxThreshold is the highest bound of connections that ipvsadm(8) allows.
-const MaxThreshold = 65535
+// MaxThreshold is the highest bound of connections that ipvsadm 1.31 takes (run);
+// its man page says 65535.
+const MaxThreshold = math.MaxInt32
 
 // The kernel's room for names, with the closing zero (linux/ip_vs.h,
 // IP_VS_SCHEDNAME_MAXLEN and IP_VS_PENAME_MAXLEN).

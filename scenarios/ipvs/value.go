@@ -3,6 +3,7 @@ package ipvs
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -176,9 +177,8 @@ const DefaultPersistence = 360 * time.Second
 // MaxPersistence is the longest timeout that ipvsadm takes: 31 days.
 const MaxPersistence = 31 * 24 * time.Hour
 
-// MaxWeight is the highest weight that ipvsadm takes. The kernel's lists show
-// only 16 bits of it.
-const MaxWeight = 65535
+// MaxWeight is the highest weight (ipvsadm(8), -w).
+const MaxWeight = math.MaxInt32
 
 // Service is a virtual service: what the director answers for.
 type Service struct {
