@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 
@@ -18,6 +19,10 @@ type Address struct {
 	// NoPrefixRoute keeps the kernel from adding the route of the address's
 	// network (ip-address(8), noprefixroute).
 	NoPrefixRoute bool
+	// NotSource keeps an IPv6 address from being chosen as the source of what
+	// the node sends by itself: it is deprecated from the beginning
+	// (ip-address(8), preferred_lft 0).
+	NotSource bool
 }
 
 type addressOp struct {
@@ -37,8 +42,16 @@ func (o addressOp) Shell(Dialect) []string {
 	verb, tail := "add", ""
 	if o.del {
 		verb = "del"
-	} else if o.addr.NoPrefixRoute {
-		tail = " noprefixroute"
+	} else {
+		if o.addr.Prefix.Addr().Is6() {
+			tail = " nodad"
+		}
+		if o.addr.NoPrefixRoute {
+			tail += " noprefixroute"
+		}
+		if o.addr.NotSource {
+			tail += " valid_lft forever preferred_lft 0"
+		}
 	}
 	return []string{fmt.Sprintf("ip -n %s addr %s %s dev %s%s", o.meta.Key.Node, verb, o.addr.Prefix, o.addr.Device, tail)}
 }
@@ -61,6 +74,13 @@ func (o addressOp) Apply(_ context.Context, w World) error {
 	if o.addr.NoPrefixRoute {
 		a.Flags = unix.IFA_F_NOPREFIXROUTE
 	}
+	if o.addr.Prefix.Addr().Is6() {
+		// Nobody else has it, and to find that out would take a second.
+		a.Flags |= unix.IFA_F_NODAD
+	}
+	if o.addr.NotSource {
+		a.ValidLft, a.PreferedLft = forever, 0
+	}
 	if o.del {
 		err = n.Netlink().AddrDel(nil, a)
 		if errors.Is(err, unix.EADDRNOTAVAIL) {
@@ -79,6 +99,9 @@ func (o addressOp) Undo() (Op, bool) {
 	o.del = !o.del
 	return o, true
 }
+
+// forever is INFINITY_LIFE_TIME of linux/addrconf.h: an address that never ends.
+const forever = math.MaxUint32
 
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}

@@ -58,11 +58,12 @@ func Diff(old, new []Op) ([]Op, error) {
 		if had && Same(was, n) && !groups[group(m)] && !again {
 			continue
 		}
-		// An address whose options changed is another address to the kernel.
-		if had && m.Key.Kind == "address" && !Same(was, n) && !onDevice(m.Key, anew) {
+		// An address whose options changed is another address to the kernel, and
+		// what is mounted with other options is mounted anew.
+		if had && (m.Key.Kind == "address" || m.Key.Kind == "mount") && !Same(was, n) && !onDevice(m.Key, anew) {
 			if u, ok := was.Undo(); ok {
 				ops = append(ops, u)
-				touched[m.Key.Node] = true
+				touched[m.Key.Node] = touched[m.Key.Node] || m.Key.Kind == "address"
 			}
 		}
 		if e, ok := n.(Editor); ok && had {

@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 
@@ -55,6 +56,25 @@ type Meta struct {
 type Dialect struct {
 	// Arptables is "arptables" or "arptables-legacy".
 	Arptables string
+	// Iptables is "iptables" or "iptables-legacy". Empty is the one that goes
+	// with Arptables.
+	Iptables string
+}
+
+// IptablesOf is the program for a family's rules: "iptables", "ip6tables",
+// "iptables-legacy" or "ip6tables-legacy".
+func (d Dialect) IptablesOf(ipv6 bool) string {
+	name := d.Iptables
+	if name == "" {
+		name = "iptables"
+		if strings.HasSuffix(d.Arptables, "-legacy") {
+			name += "-legacy"
+		}
+	}
+	if ipv6 {
+		return "ip6" + strings.TrimPrefix(name, "ip")
+	}
+	return name
 }
 
 // Op is one change to one node's kernel.
@@ -147,16 +167,16 @@ type Node interface {
 	// StopDaemon stops it and returns when its sockets are closed. Stopping
 	// one that does not run is no error.
 	StopDaemon(name string) error
-}
-
-// Daemon describes a server that a node runs.
-type Daemon struct {
-	// Name is unique in its node: "http" or "http:8080".
-	Name string
-	// Service is the protocol spoken: "http".
-	Service string
-	// Port is the TCP port listened on, at every address of the node.
-	Port uint16
+	// WriteFile makes or replaces a file in the node's own view of the files,
+	// and the folders above it.
+	WriteFile(name string, content []byte) error
+	// RemoveFile takes it away. One that is not there is no error.
+	RemoveFile(name string) error
+	// Mount mounts a folder of another node in the node's own view.
+	Mount(ctx context.Context, m Mount) error
+	// Unmount takes it off, whether its server answers or not. A folder that
+	// is not mounted is no error.
+	Unmount(at string) error
 }
 
 // NetAddr is a node's interface found by its MAC address.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -16,7 +17,8 @@ import (
 
 // Route is one route, in the words of ip-route(8).
 type Route struct {
-	// To is the destination; 0.0.0.0/0 is written "default".
+	// To is the destination; 0.0.0.0/0 and ::/0 are written "default", of the
+	// family of what follows via.
 	To  netip.Prefix
 	Via netip.Addr
 	// Device may be empty when Via is given.
@@ -47,6 +49,9 @@ func ParseRoute(text string) (Route, error) {
 	var err error
 	if words[0] == "default" {
 		r.To = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if i := slices.Index(words, "via"); i > 0 && i+1 < len(words) && strings.Contains(words[i+1], ":") {
+			r.To = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
 	} else if r.To, err = ParsePrefix(words[0]); err != nil {
 		return r, fmt.Errorf("route destination %q is neither \"default\" nor an address or prefix", words[0])
 	}
@@ -90,6 +95,14 @@ func ParseRoute(text string) (Route, error) {
 	}
 	if !r.Via.IsValid() && r.Device == "" {
 		return r, fmt.Errorf("route to %s: neither via nor dev is given", r.dest())
+	}
+	for _, a := range []netip.Addr{r.To.Addr(), r.Via, r.Src} {
+		if a.Zone() != "" || a.Is4In6() {
+			return r, fmt.Errorf("route to %s: %q is no plain IPv4 or IPv6 address", r.dest(), a)
+		}
+	}
+	if r.Via.Is6() && r.Via.IsLinkLocalUnicast() && r.Device == "" {
+		return r, fmt.Errorf("route to %s: %s is of one link only, so dev must say which", r.dest(), r.Via)
 	}
 	if r.Via.IsValid() && r.Via.Is4() != r.To.Addr().Is4() || r.Src.IsValid() && r.Src.Is4() != r.To.Addr().Is4() {
 		return r, fmt.Errorf("route to %s mixes IPv4 and IPv6", r.dest())
@@ -148,7 +161,14 @@ type routeOp struct {
 
 // NewRoute is the op that adds a route.
 func NewRoute(m Meta, node string, r Route) Op {
-	m.Key = Key{node, "route", fmt.Sprintf("%s dev %s metric %d", r.dest(), r.Device, r.Metric)}
+	to := r.dest()
+	if r.To == netip.PrefixFrom(netip.IPv6Unspecified(), 0) {
+		to += " -6"
+	}
+	m.Key = Key{node, "route", fmt.Sprintf("%s dev %s metric %d", to, r.Device, r.Metric)}
+	if r.To.Addr().Is6() {
+		m.Needs = append(m.Needs, "ipv6")
+	}
 	if m.Role == "" {
 		m.Role = "route"
 	}
@@ -161,7 +181,11 @@ func (o routeOp) Shell(Dialect) []string {
 	if o.del {
 		verb = "del"
 	}
-	return []string{fmt.Sprintf("ip -n %s route %s %s", o.meta.Key.Node, verb, o.route)}
+	family := ""
+	if o.route.To.Addr().Is6() {
+		family = " -6"
+	}
+	return []string{fmt.Sprintf("ip -n %s%s route %s %s", o.meta.Key.Node, family, verb, o.route)}
 }
 
 func (o routeOp) Apply(_ context.Context, w World) error {

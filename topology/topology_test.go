@@ -47,7 +47,9 @@ func TestParseRoute(t *testing.T) {
 		"default via 10.0.0.1 scope galaxy": `route scope: unknown scope "galaxy"; Allowed: global, link, host`,
 		"default via 10.0.0.1 proto dhcp":   `route proto: unknown proto "dhcp"; Allowed: kernel, boot, static`,
 		"default vai 10.0.0.1":              `unknown route word "vai", did you mean "via"? Allowed: via, dev, src, metric, scope, proto`,
-		"default via fe80::1":               "route to default mixes IPv4 and IPv6",
+		"default via fe80::1":               "route to default: fe80::1 is of one link only, so dev must say which",
+		"10.0.0.0/8 via fd00::1":            "route to 10.0.0.0/8 mixes IPv4 and IPv6",
+		"::ffff:0.0.0.0/96 via fd00::1":     `route to ::ffff:0.0.0.0/96: "::ffff:0.0.0.0" is no plain IPv4 or IPv6 address`,
 		"10.0.0.0/8 dev eth0 src ::1":       "route to 10.0.0.0/8 mixes IPv4 and IPv6",
 	} {
 		if _, err := ParseRoute(text); err == nil || err.Error() != want {
@@ -229,7 +231,7 @@ func wishes(nodes map[string]string) []Op {
 			case "addr":
 				dev, p, _ := strings.Cut(arg, "@")
 				p, np := strings.CutSuffix(p, "!")
-				ops = append(ops, NewAddress(Meta{}, n, Address{dev, netip.MustParsePrefix(p), np}))
+				ops = append(ops, NewAddress(Meta{}, n, Address{Device: dev, Prefix: netip.MustParsePrefix(p), NoPrefixRoute: np}))
 			case "route":
 				r, err := ParseRoute(strings.ReplaceAll(arg, "_", " "))
 				if err != nil {
@@ -244,7 +246,7 @@ func wishes(nodes map[string]string) []Op {
 			case "up":
 				ops = append(ops, NewDeviceUp(Meta{}, n, arg))
 			case "http":
-				ops = append(ops, NewDaemon(Meta{}, n, Daemon{"http:" + arg, "http", 80}))
+				ops = append(ops, NewDaemon(Meta{}, n, Daemon{Name: "http:" + arg, Service: "http", Port: 80}))
 			default:
 				panic(w)
 			}

@@ -8,7 +8,6 @@ import "github.com/lvslab/lvslab/scenarios/ipvs"
 func dr() Method {
 	return Method{
 		Name: "dr", Forward: ipvs.DR, Title: "direct routing", SameNetwork: true,
-		RealServerVIP: Placement{"lo", 32},
-		DirectorVIP:   Placement{"", 32},
+		RealServerVIP: Placement{Device: "lo"},
 	}
 }

@@ -47,6 +47,12 @@ type Options struct {
 	Limit int
 	// SnapLen is how many bytes of a packet are kept; 0 means DefaultSnapLen.
 	SnapLen int
+	// NoOffloads turns off, for good, what a device leaves to hardware that a
+	// virtual one has not: it would send packets without their checksums and
+	// up to 64 KiB large, as no cable carries them, and the other end would
+	// see them so. It must be off where packets are sent to be right where
+	// they are captured.
+	NoOffloads bool
 }
 
 // Packet is one packet as it passed the device.
@@ -121,6 +127,11 @@ func Open(ns *netns.Namespace, node, device string, opts Options) (*Capture, err
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1); err != nil {
 			return fmt.Errorf("ask for timestamps: %w", err)
 		}
+		if opts.NoOffloads {
+			if err := stopOffloads(fd, device); err != nil {
+				return err
+			}
+		}
 		return setReceiveBuffer(fd, limit/2)
 	})
 	if err != nil {
@@ -190,6 +201,15 @@ func (c *Capture) Err() error {
 		return c.errorf("%d packets were lost beside the %d kept; take fewer protocols or raise the limit", c.lost, len(c.packets))
 	}
 	return nil
+}
+
+// Forget drops what was taken so far, and the count of what was lost, so that
+// one capture serves one use after another.
+func (c *Capture) Forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.drain()
+	c.packets, c.kept, c.lost = nil, 0, 0
 }
 
 // Close ends the capture. What was taken stays readable.

@@ -18,6 +18,9 @@ import (
 // a file are collected.
 type Decoder struct {
 	File string
+	// Data is the file's text, by which places inside a block of text are
+	// found; it may be nil.
+	Data []byte
 	Errs List
 }
 
@@ -68,6 +71,26 @@ func (m *Map[T]) UnmarshalSource(d *Decoder, n *yaml.Node) {
 
 // Pos is a node's place.
 func (d *Decoder) Pos(n *yaml.Node) Pos { return Pos{d.File, n.Line, n.Column} }
+
+// Within is the place of a line and a column, both from 1, inside a text of
+// several lines; where that cannot be told, it is the text's own place.
+func (d *Decoder) Within(n *yaml.Node, line, col int) Pos {
+	n = resolve(n)
+	if n.Style&yaml.LiteralStyle == 0 || line < 1 {
+		return d.Pos(n)
+	}
+	// The text begins in the line after its "|".
+	at := Pos{d.File, n.Line + line, 0}
+	lines := strings.Split(string(d.Data), "\n")
+	text := strings.Split(n.Value, "\n")
+	if at.Line > len(lines) || line > len(text) {
+		return at
+	}
+	if indent := len(lines[at.Line-1]) - len(strings.TrimRight(text[line-1], "\r")); indent >= 0 {
+		at.Col = indent + col
+	}
+	return at
+}
 
 // Fail records an error at a node.
 func (d *Decoder) Fail(n *yaml.Node, format string, args ...any) {
