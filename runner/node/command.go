@@ -52,6 +52,9 @@ type Command struct {
 	MaxOutput int
 	// Combined puts both outputs into Stdout, in the order of the writes.
 	Combined bool
+	// Watch, when it is not nil, gets what the command writes as it comes, which
+	// is then neither kept nor bounded.
+	Watch func(chunk []byte)
 }
 
 // Output is what came of a command.
@@ -160,7 +163,7 @@ func run(ctx context.Context, f *Files, c Command) (out Output, err error) {
 	timer := time.AfterFunc(timeout, func() { late.Store(true); kill() })
 	defer timer.Stop()
 
-	left := &budget{kill: kill}
+	left := &budget{kill: kill, watch: c.Watch}
 	left.bytes.Store(int64(DefaultMaxOutput))
 	if c.MaxOutput > 0 {
 		left.bytes.Store(int64(c.MaxOutput))
@@ -308,6 +311,7 @@ type budget struct {
 	bytes atomic.Int64
 	over  atomic.Bool
 	kill  func()
+	watch func([]byte)
 }
 
 // read takes what comes until its end, or until the budget is spent.
@@ -316,7 +320,10 @@ func (b *budget) read(r io.Reader) []byte {
 	chunk := make([]byte, 16<<10)
 	for {
 		n, err := r.Read(chunk)
-		if n > 0 {
+		switch {
+		case n > 0 && b.watch != nil:
+			b.watch(chunk[:n])
+		case n > 0:
 			left := b.bytes.Add(int64(-n))
 			if left < 0 {
 				kept.Write(chunk[:max(int64(n)+left, 0)])

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -46,15 +47,22 @@ type Files struct {
 	close    context.CancelFunc
 	commands sync.WaitGroup
 
+	// slots bound the operations that are under way at once where folders of
+	// other nodes are mounted: each may wait for a server that is gone, and
+	// holds a thread meanwhile.
+	slots chan struct{}
+
 	mu     sync.Mutex // guards what follows
 	view   *view
 	closed bool
+	mounts map[string]*mounted // by their path
+	kept   map[string]any
 }
 
 // NewFiles makes the files of the node called name, whose commands run in ns.
 func NewFiles(name string, ns *netns.Namespace) *Files {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Files{name: name, ns: ns, ctx: ctx, close: cancel}
+	return &Files{name: name, ns: ns, ctx: ctx, close: cancel, slots: make(chan struct{}, maxWaiting)}
 }
 
 // use is the view, made when it is first asked for. done must be called when it
@@ -87,48 +95,90 @@ func (f *Files) Overlay() (bool, error) {
 }
 
 // Close kills the node's commands and forgets its files. It returns when the
-// commands are gone. Calling it again does nothing.
+// commands are gone, and does not wait for the server of a mounted folder: what
+// was not written there yet is lost. Calling it again does nothing.
 func (f *Files) Close() error {
 	f.mu.Lock()
-	v := f.view
-	f.view, f.closed = nil, true
+	v, mounts := f.view, f.mounts
+	f.view, f.mounts, f.closed = nil, nil, true
 	f.mu.Unlock()
 	f.close()
-	f.commands.Wait()
+	if err := f.release(v, mounts); err != nil {
+		return err // the view's thread is kept: it cannot end
+	}
 	if v != nil {
 		v.end()
 	}
 	return nil
 }
 
+// Kept is what a server keeps in the node between its starts, as a real one
+// does in a file: the value under name, made when it is first asked for.
+func (f *Files) Kept(name string, make func() any) any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.kept == nil {
+		f.kept = map[string]any{}
+	}
+	v, ok := f.kept[name]
+	if !ok {
+		v = make()
+		f.kept[name] = v
+	}
+	return v
+}
+
 // ReadFile reads a regular file of the node, of at most MaxFile bytes. The
-// error is an *fs.PathError inside (fs.ErrNotExist and so on).
+// error is an *fs.PathError inside (fs.ErrNotExist and so on). Where a server
+// does not answer for its folder it is os.ErrDeadlineExceeded after FileWait.
 func (f *Files) ReadFile(name string) ([]byte, error) {
-	var data []byte
-	err := f.at("read", name, func(v *view) error {
+	return f.ReadFileContext(f.ctx, name)
+}
+
+// ReadFileContext is ReadFile that waits no longer than ctx.
+func (f *Files) ReadFileContext(ctx context.Context, name string) ([]byte, error) {
+	return at(ctx, f, "read", name, func(v *view) ([]byte, error) {
 		// Not blocking: a FIFO without a writer would hold the caller.
 		file, err := v.open(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		defer file.Close()
 		if err := regular(file); err != nil {
-			return err
+			return nil, err
 		}
-		data, err = io.ReadAll(io.LimitReader(file, MaxFile+1))
+		data, err := io.ReadAll(io.LimitReader(file, MaxFile+1))
 		if err == nil && len(data) > MaxFile {
-			data, err = nil, fmt.Errorf("larger than %d bytes: %w", MaxFile, unix.EFBIG)
+			return nil, fmt.Errorf("larger than %d bytes: %w", MaxFile, unix.EFBIG)
 		}
-		return err
+		return data, err
 	})
-	return data, err
 }
+
+// OpenRoot opens a folder of the node, which is made (0755) where it is missing.
+// Nothing outside of it can be reached by what is returned.
+func (f *Files) OpenRoot(name string) (*os.Root, error) {
+	return at(f.ctx, f, "open", name, func(v *view) (*os.Root, error) {
+		if err := v.mkdirAll(path.Clean(name)); err != nil {
+			return nil, err
+		}
+		dir, err := v.open(name, unix.O_PATH|unix.O_DIRECTORY, 0)
+		if err != nil {
+			return nil, err
+		}
+		defer dir.Close()
+		return os.OpenRoot(procPath(dir))
+	})
+}
+
+// procPath names an open file, for system calls that take names alone.
+func procPath(file *os.File) string { return fmt.Sprintf("/proc/self/fd/%d", file.Fd()) }
 
 // WriteFile makes or replaces the content of a regular file of the node. The
 // folders above it are made (0755) where they are missing; perm, less no umask,
 // counts for a new file.
 func (f *Files) WriteFile(name string, data []byte, perm fs.FileMode) error {
-	return f.at("write", name, func(v *view) error {
+	return f.do("write", name, func(v *view) error {
 		if err := v.mkdirAll(path.Dir(path.Clean(name))); err != nil {
 			return err
 		}
@@ -153,17 +203,12 @@ func (f *Files) WriteFile(name string, data []byte, perm fs.FileMode) error {
 
 // Stat describes a file of the node; symbolic links are followed.
 func (f *Files) Stat(name string) (fs.FileInfo, error) {
-	var info fs.FileInfo
-	err := f.at("stat", name, func(v *view) (err error) {
-		info, err = v.stat(name)
-		return err
-	})
-	return info, err
+	return at(f.ctx, f, "stat", name, func(v *view) (fs.FileInfo, error) { return v.stat(name) })
 }
 
 // Remove takes one file, or an empty folder, out of the node's view.
 func (f *Files) Remove(name string) error {
-	return f.at("remove", name, func(v *view) error {
+	return f.do("remove", name, func(v *view) error {
 		clean := path.Clean(name)
 		parent, err := v.open(path.Dir(clean), unix.O_PATH|unix.O_DIRECTORY, 0)
 		if err != nil {
@@ -178,28 +223,79 @@ func (f *Files) Remove(name string) error {
 	})
 }
 
+// FileWait bounds a file operation in a node that has folders of others
+// mounted, whose server may be gone: then nothing else ends it.
+const FileWait = 5 * time.Second
+
+// maxWaiting is how many such operations of a node are under way at once.
+const maxWaiting = 64
+
+// do is at for what has no result.
+func (f *Files) do(op, name string, do func(*view) error) error {
+	_, err := at(f.ctx, f, op, name, func(v *view) (struct{}, error) { return struct{}{}, do(v) })
+	return err
+}
+
 // at runs one file operation and says in its error where it was.
-func (f *Files) at(op, name string, do func(*view) error) error {
+func at[T any](ctx context.Context, f *Files, op, name string, do func(*view) (T, error)) (T, error) {
+	var none T
 	if !path.IsAbs(name) {
-		return fmt.Errorf("node %s: %s %q: wanted an absolute path", f.name, op, name)
+		return none, fmt.Errorf("node %s: %s %q: wanted an absolute path", f.name, op, name)
 	}
 	v, done, err := f.use()
 	if err != nil {
-		return err
+		return none, err
 	}
-	defer done()
-	if err := do(v); err != nil {
-		hint := ""
-		if errors.Is(err, unix.EROFS) && !v.overlay {
-			hint = " (this kernel has no overlayfs: load the module overlay)"
-		}
-		var pe *fs.PathError
-		if errors.As(err, &pe) {
-			err = pe.Err // its path is ours, or a number
-		}
-		return fmt.Errorf("node %s: %w%s", f.name, &fs.PathError{Op: op, Path: name, Err: err}, hint)
+	var result T
+	if f.mounting() {
+		result, err = bounded(ctx, f, done, func() (T, error) { return do(v) })
+	} else {
+		result, err = do(v)
+		done()
 	}
-	return nil
+	if err == nil {
+		return result, nil
+	}
+	hint := ""
+	if errors.Is(err, unix.EROFS) && !v.overlay {
+		hint = " (this kernel has no overlayfs: load the module overlay)"
+	}
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		err = pe.Err // its path is ours, or a number
+	}
+	return none, fmt.Errorf("node %s: %w%s", f.name, &fs.PathError{Op: op, Path: name, Err: err}, hint)
+}
+
+// bounded runs do beside the caller and waits no longer than ctx, or FileWait.
+// What is left behind ends when its server answers, at the latest with Close.
+func bounded[T any](ctx context.Context, f *Files, done func(), do func() (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, FileWait, os.ErrDeadlineExceeded)
+	defer cancel()
+	type outcome struct {
+		value T
+		err   error
+	}
+	var none outcome
+	select {
+	case f.slots <- struct{}{}:
+	case <-ctx.Done():
+		done()
+		return none.value, fmt.Errorf("%d operations wait for the server already: %w", maxWaiting, context.Cause(ctx))
+	}
+	ended := make(chan outcome, 1)
+	go func() {
+		defer done()
+		defer func() { <-f.slots }()
+		value, err := do()
+		ended <- outcome{value, err}
+	}()
+	select {
+	case o := <-ended:
+		return o.value, o.err
+	case <-ctx.Done():
+		return none.value, fmt.Errorf("the server of the mounted folder does not answer: %w", context.Cause(ctx))
+	}
 }
 
 func regular(file *os.File) error {

@@ -1,14 +1,14 @@
 package node
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
+	"maps"
+	"net"
 	"net/netip"
-	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -27,12 +27,33 @@ const (
 
 // RequestSpec says what to ask for.
 type RequestSpec struct {
+	// Client is the protocol spoken, one of Clients; empty means "http".
+	Client string
+	// Network is what DNS is asked by, "udp" or "tcp"; empty means "udp". The
+	// other clients have one of their own.
+	Network string
 	// Addr is where to connect.
 	Addr netip.AddrPort
-	// Host is the Host header; empty means Addr.
+	// Source is where to come from: an address, a port of the unspecified
+	// address, or both; what is missing the kernel chooses.
+	Source netip.AddrPort
+	// Host is HTTP's Host header; empty means Addr.
 	Host string
-	// Path is the path with its query; empty means "/".
+	// Path is HTTP's path with its query, or FTP's, where one that ends in a
+	// slash is listed; empty means "/".
 	Path string
+	// Bytes is how many bytes the server is to send, all of which are read; 0
+	// means whatever it likes.
+	Bytes int
+	// Upload is how many bytes are sent along: HTTP then sends a POST, and a
+	// mail has as many.
+	Upload int
+	// Active lets FTP's server connect to the client for data.
+	Active bool
+	// Hold keeps the connection open: see Reply.Held.
+	Hold bool
+	// SameSocket sends all of Requests' datagrams from one socket. UDP only.
+	SameSocket bool
 	// Timeout bounds the whole request as curl -m does; 0 means
 	// DefaultRequestTimeout.
 	Timeout time.Duration
@@ -43,19 +64,30 @@ type Reply struct {
 	// Seq counts the requests of one call from 1.
 	Seq    int
 	Result Result
-	// Status is the HTTP status, 0 when there was no answer.
+	// From is the name of the namespace that the request came from.
+	From string
+	// Status is the status by HTTP's code, or that of FTP's or SMTP's last
+	// reply, or DNS's RCODE; 0 when there was no answer.
 	Status int
 	// Body is what was read of the answer, at most MaxBody bytes.
 	Body []byte
 	// Truncated says that the answer was longer.
 	Truncated bool
-	// Server is the first word of the body and Peer the second one, where that
-	// is an address: the node that answered, and the client as it saw it.
+	// Server is the node that answered, and Peer the client as it saw it, as
+	// far as the answer says so: HTTP and lines by their first two words.
 	Server string
 	Peer   netip.Addr
-	// Local is the client's end of the connection; invalid without one.
-	Local   netip.AddrPort
-	Elapsed time.Duration
+	// Protocol is the one on the wire: "tcp", "udp" or "sctp".
+	Protocol string
+	// Local is the client's end of the connection; invalid when there was
+	// none, and nothing was sent.
+	Local netip.AddrPort
+	// Connected says that there was a connection.
+	Connected bool
+	Elapsed   time.Duration
+	// Held is the open connection, when the request was to hold it and went
+	// well; the caller closes it.
+	Held io.Closer
 	// Err is nil when Result is OK.
 	Err error
 }
@@ -72,7 +104,7 @@ func (r Reply) CurlExit() int {
 		return 0
 	case r.Result == Timeout:
 		return 28
-	case !r.Local.IsValid():
+	case !r.Connected:
 		return 7
 	case errors.Is(r.Err, errEmpty):
 		return 52
@@ -81,12 +113,50 @@ func (r Reply) CurlExit() int {
 	}
 }
 
-// Request sends one GET over a new connection from inside the namespace, as
-// curl does. The outcome is in the Reply in every case, an end of ctx included.
+// clients is the table of what a request can speak, with the network below.
+func clients() map[string]client {
+	return map[string]client{
+		"http": {"tcp", (*exchange).http},
+		"tcp":  {"tcp", (*exchange).line},
+		"sctp": {"sctp", (*exchange).line},
+		"udp":  {"udp", (*exchange).datagram},
+		"dns":  {"udp", (*exchange).dns},
+		"smtp": {"tcp", (*exchange).smtp},
+		"ftp":  {"tcp", (*exchange).ftp},
+	}
+}
+
+// client is how one protocol is spoken over a connection of a network.
+type client struct {
+	network string
+	speak   func(e *exchange) error
+}
+
+// Clients are the words of RequestSpec.Client, sorted.
+func Clients() []string { return slices.Sorted(maps.Keys(clients())) }
+
+// exchange is one request under way.
+type exchange struct {
+	ctx  context.Context //nolint:containedctx // it lives no longer than one call
+	ns   *netns.Namespace
+	spec RequestSpec
+	conn net.Conn
+	r    *Reply
+}
+
+// Request sends one request over a new connection from inside the namespace, for
+// HTTP as curl does. The outcome is in the Reply in every case, an end of ctx
+// included.
 func Request(ctx context.Context, ns *netns.Namespace, spec RequestSpec) Reply {
+	return request(ctx, ns, spec, nil)
+}
+
+// request is Request, over a socket that is there already when kept points to
+// one, or with the one made put there.
+func request(ctx context.Context, ns *netns.Namespace, spec RequestSpec, kept *net.Conn) Reply {
 	start := time.Now()
-	r := Reply{Seq: 1}
-	err := r.ask(ctx, ns, spec)
+	r := Reply{Seq: 1, From: ns.Name()}
+	err := r.ask(ctx, ns, spec, kept)
 	r.Elapsed = time.Since(start)
 	r.Result = classify(err)
 	if err != nil {
@@ -103,13 +173,47 @@ func Request(ctx context.Context, ns *netns.Namespace, spec RequestSpec) Reply {
 // one before it is over. After the end of ctx the rest are not sent; their
 // replies carry its error.
 func Requests(ctx context.Context, ns *netns.Namespace, spec RequestSpec, count, concurrency int) []Reply {
-	replies := make([]Reply, max(count, 0))
+	return Series{From: []*netns.Namespace{ns}, Count: count, Concurrency: concurrency}.Send(ctx, spec)
+}
+
+// Series is many requests, see Requests.
+type Series struct {
+	// From are the namespaces that ask, in turn.
+	From []*netns.Namespace
+	// Count is how many are sent in all, Concurrency how many at a time.
+	Count, Concurrency int
+	// Interval is the time between the end of one and the beginning of the
+	// next that the same worker sends.
+	Interval time.Duration
+}
+
+// Send sends them and returns when all are over.
+func (s Series) Send(ctx context.Context, spec RequestSpec) []Reply {
+	replies := make([]Reply, max(s.Count, 0))
+	if len(s.From) == 0 {
+		return nil
+	}
 	next := make(chan int)
+	var kept *net.Conn
+	concurrency := max(s.Concurrency, 1)
+	if spec.SameSocket {
+		kept, concurrency = new(net.Conn), 1
+		defer func() {
+			if *kept != nil {
+				(*kept).Close()
+			}
+		}()
+	}
 	var workers sync.WaitGroup
-	for range min(max(concurrency, 1), count) {
+	for range min(concurrency, s.Count) {
 		workers.Go(func() {
+			first := true
 			for i := range next {
-				replies[i] = Request(ctx, ns, spec)
+				if !first {
+					pause(ctx, s.Interval)
+				}
+				first = false
+				replies[i] = request(ctx, s.From[i%len(s.From)], spec, kept)
 				replies[i].Seq = i + 1
 			}
 		})
@@ -122,11 +226,39 @@ func Requests(ctx context.Context, ns *netns.Namespace, spec RequestSpec, count,
 	return replies
 }
 
+// pause waits, or returns when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
 // ask fills r in as far as the exchange gets.
-func (r *Reply) ask(ctx context.Context, ns *netns.Namespace, spec RequestSpec) error {
-	req, err := spec.request()
-	if err != nil {
-		return err
+func (r *Reply) ask(ctx context.Context, ns *netns.Namespace, spec RequestSpec, kept *net.Conn) error {
+	name := spec.Client
+	if name == "" {
+		name = "http"
+	}
+	c, ok := clients()[name]
+	if !ok {
+		return fmt.Errorf("unknown client %q (known: %s)", name, strings.Join(Clients(), ", "))
+	}
+	if name == "dns" && spec.Network != "" {
+		c.network = spec.Network
+	}
+	if spec.Hold && c.network == "udp" {
+		return errors.New("a datagram has no connection to hold")
+	}
+	if name == "http" {
+		if _, err := spec.request(); err != nil { // before anything is sent
+			return err
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return err
@@ -138,38 +270,73 @@ func (r *Reply) ask(ctx context.Context, ns *netns.Namespace, spec RequestSpec) 
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 
-	conn, err := ns.Dial(ctx, "tcp", spec.Addr)
-	if err != nil {
+	r.Protocol = c.network
+	e := &exchange{ctx: ctx, ns: ns, spec: spec, r: r}
+	if err := e.connect(c.network, kept); err != nil {
 		return err
-	}
-	defer conn.Close()
-	if local, err := netip.ParseAddrPort(conn.LocalAddr().String()); err == nil {
-		r.Local = local
 	}
 	// A deadline that has passed ends a read that waits.
-	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-
-	if err := req.Write(conn); err != nil {
-		return err
+	stop := context.AfterFunc(ctx, func() { _ = e.conn.SetDeadline(time.Unix(1, 0)) })
+	err := c.speak(e)
+	stopped := stop()
+	switch {
+	case err == nil && spec.Hold && stopped:
+		r.Held = e.conn
+		return nil
+	case err == nil && kept != nil && stopped:
+		return nil
 	}
-	// The header is bounded as the body is.
-	bounded := &io.LimitedReader{R: conn, N: 2 * MaxBody}
-	resp, err := http.ReadResponse(bufio.NewReader(bounded), req)
-	if err != nil {
-		if errors.Is(err, io.ErrUnexpectedEOF) && bounded.N == 2*MaxBody {
-			return errEmpty
+	if kept == nil || !stopped { // one that a deadline was set for is of no more use
+		e.conn.Close()
+		if kept != nil {
+			*kept = nil
 		}
-		return fmt.Errorf("read the answer: %w", err)
 	}
-	defer resp.Body.Close()
-	r.Status = resp.StatusCode
-	body, err := io.ReadAll(io.LimitReader(resp.Body, MaxBody+1))
+	return err
+}
+
+// connect makes the connection, or takes the one that is kept.
+func (e *exchange) connect(network string, kept *net.Conn) error {
+	if kept != nil && *kept != nil {
+		e.conn = *kept
+		_ = discard(e.conn) // what came too late is no answer to what comes now
+	} else {
+		conn, err := e.ns.DialFrom(e.ctx, network, e.spec.Source, e.spec.Addr)
+		if err != nil {
+			var op *net.OpError
+			if errors.As(err, &op) && op.Source != nil {
+				e.r.Local = addrPort(op.Source)
+			}
+			return err
+		}
+		e.conn = conn
+		if kept != nil {
+			*kept = conn
+		}
+	}
+	e.r.Local, e.r.Connected = addrPort(e.conn.LocalAddr()), true
+	return nil
+}
+
+func addrPort(a net.Addr) netip.AddrPort {
+	ap, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return netip.AddrPort{}
+	}
+	return netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+}
+
+// keep keeps what was answered, as far as it goes.
+func (r *Reply) keep(body []byte) {
 	if len(body) > MaxBody {
-		body, r.Truncated, err = body[:MaxBody], true, nil
+		body, r.Truncated = body[:MaxBody], true
 	}
 	r.Body = body
-	words := strings.Fields(string(body))
+}
+
+// who takes the server and the peer from the first two words of a text.
+func (r *Reply) who(text string) {
+	words := strings.Fields(text)
 	if len(words) > 0 {
 		r.Server = words[0]
 	}
@@ -178,35 +345,4 @@ func (r *Reply) ask(ctx context.Context, ns *netns.Namespace, spec RequestSpec) 
 			r.Peer = peer
 		}
 	}
-	if err != nil {
-		return fmt.Errorf("read the body: %w", err)
-	}
-	return nil
-}
-
-func (s RequestSpec) request() (*http.Request, error) {
-	path := s.Path
-	if path == "" {
-		path = "/"
-	}
-	u, err := url.ParseRequestURI(path)
-	if err != nil || u.IsAbs() || !strings.HasPrefix(path, "/") {
-		return nil, fmt.Errorf("path %q: wanted one that begins with /", path)
-	}
-	host := s.Host
-	if host == "" {
-		host = s.Addr.String()
-		if s.Addr.Port() == 80 {
-			host = strings.TrimSuffix(host, ":80")
-		}
-	}
-	if strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r == 0x7f || r == '/' }) {
-		return nil, fmt.Errorf("host %q: wanted a name or an address", host)
-	}
-	u.Scheme, u.Host = "http", host
-	return &http.Request{
-		Method: http.MethodGet, URL: u, Host: host,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
-		Header: http.Header{"User-Agent": {"lvslab"}, "Accept": {"*/*"}},
-	}, nil
 }

@@ -54,7 +54,7 @@ func headRead(c net.Conn) {
 
 func TestRequest(t *testing.T) {
 	client, server := pair(t)
-	d, err := serve.Start(server, "web1", topology.Daemon{Service: "http", Port: 80})
+	d, err := serve.Start(server, "web1", nil, topology.Daemon{Service: "http", Port: 80})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,6 +106,7 @@ func TestRequestNoARPAnswer(t *testing.T) {
 }
 
 func TestRequestOutcomes(t *testing.T) {
+	done := t.Context().Done()
 	for name, c := range map[string]struct {
 		server func(*net.TCPConn)
 		result Result
@@ -119,9 +120,11 @@ func TestRequestOutcomes(t *testing.T) {
 			io.Copy(io.Discard, c)
 			c.Close()
 		}, Timeout, 28, func(r Reply) bool { return r.Status == 200 && r.Server == "web1" }},
-		"resets":  {func(c *net.TCPConn) { headRead(c); c.SetLinger(0); c.Close() }, Reset, 56, nil},
-		"closes":  {func(c *net.TCPConn) { headRead(c); c.Close() }, Failed, 52, nil},
-		"no HTTP": {func(c *net.TCPConn) { headRead(c); io.WriteString(c, "SSH-2.0\r\n\r\n"); c.Close() }, Failed, 56, nil},
+		"resets":            {func(c *net.TCPConn) { headRead(c); c.SetLinger(0); c.Close() }, Reset, 56, nil},
+		"takes no upload":   {func(c *net.TCPConn) { <-done; c.Close() }, Timeout, 28, nil},
+		"resets the upload": {func(c *net.TCPConn) { headRead(c); c.SetLinger(0); c.Close() }, Reset, 56, nil},
+		"closes":            {func(c *net.TCPConn) { headRead(c); c.Close() }, Failed, 52, nil},
+		"no HTTP":           {func(c *net.TCPConn) { headRead(c); io.WriteString(c, "SSH-2.0\r\n\r\n"); c.Close() }, Failed, 56, nil},
 		"endless header": {func(c *net.TCPConn) {
 			headRead(c)
 			io.WriteString(c, "HTTP/1.1 200 OK\r\nX: ")
@@ -145,7 +148,11 @@ func TestRequestOutcomes(t *testing.T) {
 			t.Parallel()
 			client, server := pair(t)
 			serveRaw(t, server, c.server)
-			r := Request(t.Context(), client, RequestSpec{Addr: web, Timeout: 2 * time.Second})
+			spec := RequestSpec{Addr: web, Timeout: 2 * time.Second}
+			if strings.HasSuffix(name, "upload") {
+				spec.Upload = 16 << 20 // more than any two buffers take
+			}
+			r := Request(t.Context(), client, spec)
 			if r.Result != c.result || r.CurlExit() != c.curl || (r.Err == nil) != (c.result == OK) || c.check != nil && !c.check(r) {
 				r.Body = nil
 				t.Errorf("%+v (curl %d); wanted %s, curl %d", r, r.CurlExit(), c.result, c.curl)

@@ -24,6 +24,9 @@ type view struct {
 	// root is the node's tree, opened O_PATH.
 	root    *os.File
 	overlay bool
+	// mountNS is the mount namespace and netNS the network namespace, for
+	// threads that join.
+	mountNS, netNS *os.File
 }
 
 // newView makes the mount namespace, with the network namespace netFd inside.
@@ -38,6 +41,9 @@ func newView(name string, netFd int, plain bool) (*view, error) {
 		err := v.enter(name, netFd)
 		if err == nil {
 			err = v.mount(plain)
+		}
+		if err == nil {
+			err = v.hold()
 		}
 		if err != nil {
 			made <- err
@@ -87,7 +93,31 @@ func (v *view) do(f func()) {
 func (v *view) end() {
 	close(v.work)
 	<-v.done
-	v.root.Close()
+	for _, f := range []*os.File{v.root, v.mountNS, v.netNS} {
+		f.Close()
+	}
+}
+
+// beside runs f on a thread of its own in the view's namespaces: what may wait
+// for another machine must not hold up the view's own thread.
+func (v *view) beside(f func() error) error {
+	ended := make(chan error, 1)
+	go onThread(func() {
+		// A thread that shares its root with others cannot change mount
+		// namespaces, setns(2).
+		err := os.NewSyscallError("unshare", unix.Unshare(unix.CLONE_FS))
+		if err == nil {
+			err = os.NewSyscallError("setns", unix.Setns(int(v.netNS.Fd()), unix.CLONE_NEWNET))
+		}
+		if err == nil {
+			err = os.NewSyscallError("setns", unix.Setns(int(v.mountNS.Fd()), unix.CLONE_NEWNS))
+		}
+		if err == nil {
+			err = f()
+		}
+		ended <- err
+	})
+	return <-ended
 }
 
 // enter moves the calling thread into namespaces of its own.
@@ -112,6 +142,15 @@ func (v *view) enter(name string, netFd int) error {
 		return fmt.Errorf("make the mounts private: %w", err)
 	}
 	return nil
+}
+
+// hold opens the calling thread's namespaces.
+func (v *view) hold() (err error) {
+	if v.mountNS, err = os.Open("/proc/thread-self/ns/mnt"); err != nil {
+		return err
+	}
+	v.netNS, err = os.Open("/proc/thread-self/ns/net")
+	return err
 }
 
 // open opens a path as if the node's tree were everything there is.

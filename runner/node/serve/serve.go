@@ -2,11 +2,13 @@
 // server's sockets are made inside the node's network namespace and belong to
 // it for ever; the goroutines that serve them run anywhere.
 //
+// Every server names the node that it runs in and the peer as that node sees it,
+// in whatever way its protocol has for that: a body, a greeting, a TXT record.
+//
 // A new service is one file and one line in the table of services.
 package serve
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -29,13 +31,37 @@ type Daemon interface {
 	Close() error
 }
 
-// service starts one server for node on the listeners, which it then owns.
-type service func(node string, listeners []net.Listener) Daemon
+// host is the node that a server runs in.
+type host struct {
+	name string
+	ns   *netns.Namespace
+	d    topology.Daemon
+	// files are the node's own.
+	files Files
+	// streams and packets are its sockets, which the server then owns: streams
+	// of TCP or SCTP, packets of UDP.
+	streams []net.Listener
+	packets []net.PacketConn
+}
+
+// service is how one kind of server is started.
+type service struct {
+	// networks are what it listens by, for netns.Namespace.
+	networks []string
+	start    func(h host) (Daemon, error)
+}
 
 // services is the table of what a node can serve, by the name in a lab file.
 func services() map[string]service {
 	return map[string]service{
-		"http": serveHTTP,
+		"http": {[]string{"tcp"}, serveHTTP},
+		"tcp":  {[]string{"tcp"}, serveLines},
+		"sctp": {[]string{"sctp"}, serveLines},
+		"udp":  {[]string{"udp"}, serveUDP},
+		"dns":  {[]string{"udp", "tcp"}, serveDNS},
+		"smtp": {[]string{"tcp"}, serveSMTP},
+		"ftp":  {[]string{"tcp"}, serveFTP},
+		"nfs":  {[]string{"tcp"}, serveNFS},
 	}
 }
 
@@ -45,43 +71,51 @@ func Services() []string {
 }
 
 // Start runs d in a node until its Close. It listens at every address of the
-// node, IPv6 included where the kernel has it, and on no other node's.
-func Start(ns *netns.Namespace, node string, d topology.Daemon) (Daemon, error) {
-	start, ok := services()[d.Service]
+// node, IPv6 included where the kernel has it, or at d.Address alone, and on no
+// other node's. files are the node's own, for a service that has to do with such;
+// nil for none.
+func Start(ns *netns.Namespace, node string, files Files, d topology.Daemon) (Daemon, error) {
+	s, ok := services()[d.Service]
 	if !ok {
 		return nil, fmt.Errorf("node %s: unknown service %q (known: %s)", node, d.Service, strings.Join(Services(), ", "))
 	}
 	if d.Port == 0 {
 		return nil, fmt.Errorf("node %s: service %s wants a port of 1 to 65535", node, d.Service)
 	}
-	listeners, err := listenAll(ns, d.Port)
-	if err != nil {
-		hint := ""
-		if errors.Is(err, unix.EADDRINUSE) {
-			hint = " (another server of this node has the port; see ss -ltn there)"
-		}
-		return nil, fmt.Errorf("node %s: start %s on port %d: %w%s", node, d.Service, d.Port, err, hint)
+	h := host{name: node, ns: ns, d: d, files: files}
+	if d.Service == "nfs" && d.Root == "" || d.Root != "" && files == nil {
+		return nil, fmt.Errorf("node %s: service %s wants a folder of the node's to serve", node, d.Service)
 	}
-	return start(node, listeners), nil
+	if err := h.listen(s.networks); err != nil {
+		return nil, fmt.Errorf("node %s: start %s on port %d: %w%s", node, d.Service, d.Port, err, hint(err, d))
+	}
+	running, err := s.start(h)
+	if err != nil {
+		h.close()
+		return nil, fmt.Errorf("node %s: start %s on port %d: %w", node, d.Service, d.Port, err)
+	}
+	return running, nil
 }
 
-// listenAll listens at 0.0.0.0 and at [::]. Two sockets, and not one for both:
-// package net decides once per process, in whatever namespace it happens to be,
-// whether one can serve both, and lets nodes without IPv6 decide for the others.
-func listenAll(ns *netns.Namespace, port uint16) ([]net.Listener, error) {
-	var all []net.Listener
-	for _, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-		l, err := ns.Listen(context.Background(), "tcp", netip.AddrPortFrom(any, port))
-		if err != nil {
-			if any.Is6() && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL)) {
-				break // a kernel without the ipv6 module
-			}
-			for _, l := range all {
-				l.Close()
-			}
-			return nil, err
-		}
-		all = append(all, l)
+func hint(err error, d topology.Daemon) string {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return " (another server of this node has the port; see ss -ltn there)"
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return fmt.Sprintf(" (the node has no address %s)", d.Address)
+	case errors.Is(err, unix.EPROTONOSUPPORT):
+		return " (this kernel has no such protocol)"
 	}
-	return all, nil
+	return ""
 }
+
+// peerOf is the address of the other end as text, "-" where there is none.
+func peerOf(a net.Addr) string {
+	if ap, err := netip.ParseAddrPort(a.String()); err == nil {
+		return ap.Addr().Unmap().String()
+	}
+	return "-"
+}
+
+// line is what every server says in its way: who answers, and whom it sees.
+func (h host) line(peer net.Addr) string { return h.name + " " + peerOf(peer) + "\n" }

@@ -97,7 +97,7 @@ func TestHTTP(t *testing.T) {
 			if err := ns.Netlink().AddrAdd(lo, vip); err != nil {
 				t.Fatal(err)
 			}
-			d, err := serve.Start(ns, "web1", topology.Daemon{Name: "http", Service: "http", Port: 80})
+			d, err := serve.Start(ns, "web1", nil, topology.Daemon{Name: "http", Service: "http", Port: 80})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -129,11 +129,11 @@ func TestCloseAndStartAgain(t *testing.T) {
 	ns := newNode(t, false)
 	want := topology.Daemon{Name: "http:8080", Service: "http", Port: 8080}
 	for range 20 {
-		d, err := serve.Start(ns, "web1", want)
+		d, err := serve.Start(ns, "web1", nil, want)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := serve.Start(ns, "web1", want); !errors.Is(err, unix.EADDRINUSE) ||
+		if _, err := serve.Start(ns, "web1", nil, want); !errors.Is(err, unix.EADDRINUSE) ||
 			!strings.Contains(err.Error(), "web1") || !strings.Contains(err.Error(), "8080") {
 			t.Fatalf("second server: %v", err)
 		}
@@ -159,7 +159,7 @@ func TestCloseAndStartAgain(t *testing.T) {
 func TestNodesDoNotMeet(t *testing.T) {
 	for _, name := range []string{"web1", "web2"} {
 		ns := newNode(t, false)
-		d, err := serve.Start(ns, name, topology.Daemon{Service: "http", Port: 80})
+		d, err := serve.Start(ns, name, nil, topology.Daemon{Service: "http", Port: 80})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,11 +171,11 @@ func TestNodesDoNotMeet(t *testing.T) {
 }
 
 func TestStartRefuses(t *testing.T) {
-	if _, err := serve.Start(nil, "web1", topology.Daemon{Service: "gopher", Port: 70}); err == nil ||
-		!strings.Contains(err.Error(), `"gopher" (known: http)`) {
+	if _, err := serve.Start(nil, "web1", nil, topology.Daemon{Service: "gopher", Port: 70}); err == nil ||
+		!strings.Contains(err.Error(), `"gopher" (known: `) {
 		t.Errorf("unknown service: %v", err)
 	}
-	if _, err := serve.Start(nil, "web1", topology.Daemon{Service: "http"}); err == nil {
+	if _, err := serve.Start(nil, "web1", nil, topology.Daemon{Service: "http"}); err == nil {
 		t.Error("port 0 was taken")
 	}
 }

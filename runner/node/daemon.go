@@ -1,0 +1,187 @@
+package node
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lvslab/lvslab/topology"
+	"github.com/lvslab/lvslab/topology/netns"
+)
+
+const (
+	// DaemonWait bounds how long a daemon may take until it listens. In a guest
+	// a process takes ten times as long as elsewhere to start.
+	DaemonWait = 20 * time.Second
+	// daemonPoll is how often it is looked whether it listens.
+	daemonPoll = 5 * time.Millisecond
+	// daemonOutput is how much of a daemon's output is kept, its last bytes.
+	daemonOutput = 16 << 10
+)
+
+// Daemon is a program of the machine that serves in a node.
+type Daemon struct {
+	stop context.CancelFunc
+	done chan struct{}
+	out  Output
+
+	mu   sync.Mutex
+	tail []byte
+}
+
+// StartDaemon runs d.Command as Run does, in the background, and returns when the
+// port is listened on; what it wrote is part of the error when that does not
+// happen within DaemonWait, or when the command ends before. Like every command
+// it is gone with the Files at the latest.
+func StartDaemon(ctx context.Context, f *Files, ns *netns.Namespace, d topology.Daemon) (*Daemon, error) {
+	if listening(ns, d) {
+		return nil, fmt.Errorf("node %s: start %s: another server of this node listens on port %d", f.name, d.Service, d.Port)
+	}
+	life, stop := context.WithCancel(context.Background())
+	p := &Daemon{stop: stop, done: make(chan struct{})}
+	go func() {
+		defer close(p.done)
+		p.out = Run(life, f, Command{Shell: d.Command, Timeout: math.MaxInt64, Combined: true, Watch: p.note})
+	}()
+	if err := p.await(ctx, ns, d); err != nil {
+		_ = p.Close()
+		return nil, fmt.Errorf("node %s: start %s (%s): %w%s", f.name, d.Service, d.Command, err, p.said())
+	}
+	return p, nil
+}
+
+// await polls until the port listens.
+func (p *Daemon) await(ctx context.Context, ns *netns.Namespace, d topology.Daemon) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, DaemonWait, fmt.Errorf("port %d does not listen after %s", d.Port, DaemonWait))
+	defer cancel()
+	tick := time.NewTicker(daemonPoll)
+	defer tick.Stop()
+	for !listening(ns, d) {
+		select {
+		case <-tick.C:
+		case <-p.done:
+			if p.out.Err != nil {
+				return p.out.Err
+			}
+			return fmt.Errorf("it ended before port %d listened: %s; a daemon must stay in the foreground", d.Port, p.ending())
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// listening reports whether every protocol of a daemon's port has its socket, at
+// whatever address. /proc tells it without a connection, which the daemon would
+// notice.
+func listening(ns *netns.Namespace, d topology.Daemon) bool {
+	for _, protocol := range d.Protocols {
+		found := false
+		for _, table := range tables(protocol) {
+			text, err := ns.ProcNet(table)
+			found = found || err == nil && hasPort(protocol, string(text), d.Port)
+		}
+		if !found {
+			return false
+		}
+	}
+	return len(d.Protocols) > 0
+}
+
+// tables are the files of /proc/net that list a protocol's sockets.
+func tables(protocol string) []string {
+	if protocol == "sctp" {
+		return []string{"sctp/eps"}
+	}
+	return []string{protocol, protocol + "6"}
+}
+
+// tcpListen is TCP_LISTEN of include/net/tcp_states.h, as /proc/net/tcp has it;
+// an unconnected UDP socket is in state TCP_CLOSE.
+const (
+	tcpListen = "0A"
+	udpBound  = "07"
+)
+
+// hasPort looks a port up in such a table. Its lines are, proc(5):
+//
+//	sl  local_address rem_address   st …
+//	 0: 00000000:0050 00000000:0000 0A …
+//
+// and of SCTP "ENDPT SOCK STY SST HBKT LPORT UID INODE LADDRS".
+func hasPort(protocol, text string, port uint16) bool {
+	for line := range strings.Lines(text) {
+		words := strings.Fields(line)
+		if protocol == "sctp" {
+			if len(words) > 5 && words[5] == strconv.Itoa(int(port)) {
+				return true
+			}
+			continue
+		}
+		if len(words) < 4 || words[3] != tcpListen && words[3] != udpBound || (protocol == "tcp") != (words[3] == tcpListen) {
+			continue
+		}
+		_, hex, _ := strings.Cut(words[1], ":")
+		if p, err := strconv.ParseUint(hex, 16, 16); err == nil && uint16(p) == port {
+			return true
+		}
+	}
+	return false
+}
+
+// note keeps the end of what the daemon writes.
+func (p *Daemon) note(chunk []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tail = append(p.tail, chunk...)
+	if over := len(p.tail) - daemonOutput; over > 0 {
+		p.tail = append(p.tail[:0], p.tail[over:]...)
+	}
+}
+
+// Output is the end of what the daemon wrote so far, and how it ended if it did.
+func (p *Daemon) Output() string {
+	p.mu.Lock()
+	text := string(bytes.TrimRight(p.tail, "\n"))
+	p.mu.Unlock()
+	select {
+	case <-p.done:
+		return strings.TrimLeft(text+"\n("+p.ending()+")", "\n")
+	default:
+		return text
+	}
+}
+
+// said is the output for the end of an error.
+func (p *Daemon) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(bytes.TrimSpace(p.tail)) == 0 {
+		return "; it wrote nothing"
+	}
+	return "; it wrote:\n" + string(bytes.TrimRight(p.tail, "\n"))
+}
+
+// ending says how the command ended; it has.
+func (p *Daemon) ending() string {
+	switch {
+	case p.out.Err != nil:
+		return "it ended: " + p.out.Err.Error()
+	case p.out.Signal != "":
+		return "it was ended by " + p.out.Signal
+	}
+	return fmt.Sprintf("it exited with %d", p.out.ExitCode)
+}
+
+// Close kills the daemon, all its processes at once, and returns when they are
+// gone. Calling it again does nothing.
+func (p *Daemon) Close() error {
+	p.stop()
+	<-p.done
+	return nil
+}
