@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,13 +13,27 @@ import (
 
 // setting is one sysctl of a node, with who wishes it.
 type setting struct {
+	role            topology.Role // that of the key, when empty
 	key, value, why string
 	pos             source.Pos
 	pinned          string // the value without anybody's wish
 }
 
 func (s setting) op(node string) topology.Op {
-	return topology.Over(topology.NewSysctl(topology.Meta{Why: s.why, Pos: s.pos}, node, s.key, s.value), s.pinned)
+	return topology.Over(topology.NewSysctl(topology.Meta{Role: s.role, Why: s.why, Pos: s.pos, Needs: keyNeeds(s.key)}, node, s.key, s.value), s.pinned)
+}
+
+// keyNeeds are the modules that bring a key.
+func keyNeeds(key string) []topology.Feature {
+	switch {
+	case strings.HasPrefix(key, "net.ipv4.vs."):
+		return []topology.Feature{"ip_vs"}
+	case strings.HasPrefix(key, "net.netfilter.nf_conntrack"):
+		return []topology.Feature{"nf_conntrack"}
+	case strings.HasPrefix(key, "net.ipv6.") && !strings.HasSuffix(key, ".disable_ipv6"):
+		return []topology.Feature{"ipv6"}
+	}
+	return nil
 }
 
 // pinned is what every node begins with, whatever the machine does: a new
@@ -29,7 +44,7 @@ func (s setting) op(node string) topology.Op {
 // client that has given up, for a minute, and asks by ARP for it each time: an
 // answer that is lost is not repeated, so that what one step left unanswered
 // does not speak in the next. The client's own repetition brings a new answer.
-func pinned(tunnel bool) []setting {
+func pinned(tunnels []string, ipv6 bool) []setting {
 	const why = "pinned, so that the machine's own setting does not decide"
 	list := []setting{
 		{key: "net.ipv4.ip_forward", value: "0", why: why},
@@ -41,12 +56,22 @@ func pinned(tunnel bool) []setting {
 		}
 		list = append(list, setting{key: "net.ipv4.conf." + dev + ".send_redirects", value: "1", why: why})
 	}
-	if tunnel {
-		// tunl0 is there from the namespace's beginning and has taken the
+	for _, dev := range tunnels {
+		// It is there from the namespace's beginning and has taken the
 		// machine's value already; the others do not bear on it.
-		list = append(list, setting{key: "net.ipv4.conf.tunl0.rp_filter", value: "0", why: why})
+		list = append(list, setting{key: "net.ipv4.conf." + dev + ".rp_filter", value: "0", why: why})
 	}
 	for _, dev := range []string{"all", "default"} {
+		if ipv6 {
+			const quiet = "addresses are there at once, and no router is looked for"
+			list = append(list,
+				setting{key: "net.ipv6.conf." + dev + ".disable_ipv6", value: "0", why: why, role: "ipv6-on"},
+				setting{key: "net.ipv6.conf." + dev + ".forwarding", value: "0", why: why},
+				setting{key: "net.ipv6.conf." + dev + ".accept_dad", value: "0", why: quiet, role: "ipv6-quiet"},
+				setting{key: "net.ipv6.conf." + dev + ".accept_ra", value: "0", why: quiet, role: "ipv6-quiet"},
+				setting{key: "net.ipv6.conf." + dev + ".router_solicitations", value: "0", why: quiet, role: "ipv6-quiet"})
+			continue
+		}
 		list = append(list, setting{key: "net.ipv6.conf." + dev + ".disable_ipv6", value: "1", why: "this lab has no IPv6; captures stay clean"})
 	}
 	return list
@@ -57,7 +82,13 @@ func pinned(tunnel bool) []setting {
 // last value. early ones are set before there are links, so that the links
 // inherit conf.default; late ones name a link.
 func (l *Lab) sysctls(node string, n Node) (early, late []setting) {
-	list := pinned(l.usesTunnel(node, n))
+	var tunnels []string
+	for _, dev := range slices.Sorted(maps.Keys(tunnelDevices())) {
+		if l.usesDevice(node, n, dev) {
+			tunnels = append(tunnels, dev)
+		}
+	}
+	list := pinned(tunnels, l.UsesIPv6())
 	for i := range list {
 		list[i].pinned = list[i].value
 	}
@@ -73,8 +104,10 @@ func (l *Lab) sysctls(node string, n Node) (early, late []setting) {
 	for _, e := range l.Sysctls {
 		set(setting{key: e.Name, value: e.Value, why: "the lab wishes it on every node", pos: e.Pos})
 	}
-	l.hiding(node, func(v *VirtualService, _ RealServer, part string, _ netip.Addr) {
-		vip := v.Address.Addr.Addr()
+	for _, s := range l.throughSettings(node) {
+		set(s)
+	}
+	l.hiding(node, func(v *VirtualService, vip netip.Addr, part string, _ netip.Addr) {
 		switch part {
 		case partARPIgnore:
 			set(setting{

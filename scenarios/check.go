@@ -1,11 +1,12 @@
 package scenarios
 
 import (
-	"net/netip"
+	"maps"
 	"slices"
 	"strings"
 
 	"github.com/lvslab/lvslab/assert"
+	"github.com/lvslab/lvslab/scenarios/ipvs"
 	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/source"
 )
@@ -53,6 +54,7 @@ func (l *Lab) check() source.List {
 			}
 		}
 	}
+	errs = append(errs, l.checkReleases()...)
 	return append(errs, l.allow(found)...)
 }
 
@@ -99,18 +101,22 @@ func (l *Lab) structure() source.List {
 		l.checkName(&errs, "node", e.Name, e.Pos)
 		l.checkNode(&errs, e.Name, e.Value)
 	}
-	seen := make(map[netip.AddrPort]string)
+	seen := make(map[string]string)
 	for _, e := range l.VirtualServices {
 		l.checkName(&errs, "virtual service", e.Name, e.Pos)
 		if n, ok := l.Nodes.Get(e.Name); ok {
 			errs.Add(e.Pos, "virtual service %s has the name of the node at %s; which of them would be asked?", e.Name, n.Pos)
 		}
 		l.checkService(&errs, e.Value)
-		if first, twice := seen[e.Value.Address.Addr]; twice && e.Value.Address.Addr.IsValid() {
-			errs.Add(e.Pos, "virtual service %s has the address of %s", e.Name, first)
+		for _, d := range e.Value.Directors {
+			at := d + " " + e.Value.service().Name()
+			if first, twice := seen[at]; twice {
+				errs.Add(e.Pos, "virtual service %s has the address of %s", e.Name, first)
+			}
+			seen[at] = e.Name
 		}
-		seen[e.Value.Address.Addr] = e.Name
 	}
+	l.checkRules(&errs)
 	return errs
 }
 
@@ -164,16 +170,17 @@ func checkSysctls(errs *source.List, m source.Map[string]) {
 
 func (l *Lab) checkNode(errs *source.List, nodeName string, n Node) {
 	for _, link := range n.Links {
-		if !validDevice(link.Name) || link.Name == "lo" || strings.HasPrefix(link.Name, "tunl") {
-			errs.Add(link.Pos, "a link cannot be called %q: small letters, digits, - and _, at most 15, and neither lo nor tunl0", link.Name)
+		if !validDevice(link.Name) || slices.Contains(ownDevices(), link.Name) || strings.HasPrefix(link.Name, "tunl") {
+			errs.Add(link.Pos, "a link cannot be called %q: small letters, digits, - and _, at most 15, and not as a device that is there anyway: %s",
+				link.Name, strings.Join(ownDevices(), ", "))
 		}
 		if _, ok := l.Networks.Get(link.Value.Network); !ok {
 			errs.Add(link.Value.Pos, "%s", source.Unknown("network", link.Value.Network, l.Networks.Names()))
 		}
 	}
 	for _, d := range n.Devices {
-		if d.Name != "lo" && d.Name != "tunl0" {
-			errs.Add(d.Pos, "%s", source.Unknown("device", d.Name, []string{"lo", "tunl0"}))
+		if !slices.Contains(ownDevices(), d.Name) {
+			errs.Add(d.Pos, "%s", source.Unknown("device", d.Name, ownDevices()))
 		}
 	}
 	for _, r := range n.Routes {
@@ -182,21 +189,23 @@ func (l *Lab) checkNode(errs *source.List, nodeName string, n Node) {
 		}
 	}
 	checkSysctls(errs, n.Sysctls)
-	ports := make(map[uint16]source.Pos)
-	for _, s := range n.Serve {
-		if first, twice := ports[s.Port]; twice && s.Port != 0 {
-			errs.Add(s.Pos, "node %s serves port %d twice; the first is at %s", nodeName, s.Port, first)
-		}
-		ports[s.Port] = s.Pos
-	}
+	l.checkSync(errs, nodeName, n)
+	checkServe(errs, nodeName, n.Serve)
+	l.checkStorage(errs, nodeName, n)
 }
 
-// has reports whether the node has a device: a link, lo, or tunl0.
+// ownDevices are those that a node has by itself.
+func ownDevices() []string {
+	return append([]string{"lo"}, slices.Sorted(maps.Keys(tunnelDevices()))...)
+}
+
+// has reports whether the node has a device: a link, lo, or that of a tunnel.
 func (n Node) has(dev string) bool { return slices.Contains(n.deviceNames(), dev) }
 
-func (n Node) deviceNames() []string { return append(n.Links.Names(), "lo", "tunl0") }
+func (n Node) deviceNames() []string { return append(n.Links.Names(), ownDevices()...) }
 
 func (l *Lab) checkService(errs *source.List, v *VirtualService) {
+	whole := l.checkAddress(errs, v)
 	if v.Scheduler != "" && !slices.Contains(schedulers(), v.Scheduler) {
 		errs.Add(v.Pos, "%s", source.Unknown("scheduler", v.Scheduler, schedulers()))
 	}
@@ -216,13 +225,67 @@ func (l *Lab) checkService(errs *source.List, v *VirtualService) {
 			errs.Add(r.Pos, "real server %s is here a second time", r.Node)
 		}
 		seen[r.Node] = true
-		carried = carried || v.methodOf(r).RealServerVIP.Device != ""
+		carried = carried || v.methodOf(r).Carried() && v.vip().Is4()
+		if whole {
+			l.checkServer(errs, v, r)
+		}
 		if slices.Contains(v.Directors, r.Node) {
 			errs.Add(r.Pos, "real server %s is a director of the same service", r.Node)
 		}
 	}
 	if carried && v.ARPSuppression == nil {
 		errs.Add(v.Pos, "arp_suppression is missing: the real servers carry the virtual IP, so say what keeps them from answering ARP for it: sysctl, arptables, or none")
+	}
+}
+
+// checkAddress looks at the service itself, by what IPVS would say to it.
+func (l *Lab) checkAddress(errs *source.List, v *VirtualService) bool {
+	before := len(*errs)
+	switch {
+	case v.Address.FWMark != 0 && len(v.VIPs) == 0:
+		errs.Add(v.Pos, "vips is missing: a service by firewall mark has no address of its own, so say which the directors carry")
+	case v.Address.FWMark == 0 && len(v.VIPs) > 0:
+		errs.Add(v.Pos, "vips belongs to a service by firewall mark; this one has its address")
+	}
+	for _, vip := range v.VIPs {
+		if !plainAddr(vip) || vip.Is4() != v.VIPs[0].Is4() {
+			errs.Add(v.Pos, "vips: wanted plain addresses of one family, found %s", vip)
+		}
+	}
+	for _, p := range []*Placement{v.VIP.Directors, v.VIP.RealServers} {
+		if p != nil && v.vip().IsValid() && p.Bits > v.vip().BitLen() {
+			errs.Add(p.Pos, "a prefix length of %d is too long for %s", p.Bits, v.vip())
+		}
+	}
+	if len(*errs) > before || !plainAddr(v.vip()) {
+		return false
+	}
+	if v.Address.Protocol == 0 && v.Address.FWMark == 0 {
+		return false // it could not be read
+	}
+	if v.Scheduler == "" || slices.Contains(schedulers(), v.Scheduler) {
+		errs.AddError(v.Pos, v.service().Validate())
+	}
+	return len(*errs) == before
+}
+
+// checkServer looks at a real server as each director is told of it.
+func (l *Lab) checkServer(errs *source.List, v *VirtualService, r RealServer) {
+	m := v.methodOf(r)
+	if r.Address.IsValid() && !plainAddr(r.Address) || r.weight() < 0 || r.weight() > ipvs.MaxWeight {
+		return // said already
+	}
+	errs.AddError(r.Pos, checkSNAT(v, m))
+	if m.Forward != ipvs.NAT && r.Port != 0 && r.Port != v.Address.Addr.Port() {
+		errs.Add(r.Pos, "port %d: by %s packets keep the service's port", r.Port, m.Title)
+	}
+	for _, d := range v.Directors {
+		if _, ok := l.Nodes.Get(d); !ok {
+			continue
+		}
+		if addr, err := l.realServerAddress(d, v, r); err == nil {
+			errs.AddError(r.Pos, v.destination(r, addr).Validate(v.service()))
+		}
 	}
 }
 
@@ -280,10 +343,13 @@ func (l *Lab) actionRefs(a *Action) source.List {
 	}
 	switch {
 	case a.Request != nil:
-		from(&a.Request.From)
-		addr, err := l.resolvePort(a.Request.To)
-		errs.AddError(a.Request.Pos, err)
-		a.Request.Addr = addr
+		l.requestRefs(&errs, a.Pos, a.Request)
+	case a.Release != nil:
+		if a.Release.Node != "" {
+			l.checkNodeRef(&errs, a.Release.Pos, a.Release.Node)
+		}
+	case a.Daemon != nil:
+		l.daemonRefs(&errs, a.Daemon)
 	case a.Ping != nil:
 		from(&a.Ping.From)
 		addr, err := l.Resolve(a.Ping.To)
@@ -299,6 +365,10 @@ func (l *Lab) actionRefs(a *Action) source.List {
 		l.checkNodeRef(&errs, a.Restore.Pos, a.Restore.Node)
 	case a.Systemctl != nil:
 		l.checkNodeRef(&errs, a.Systemctl.Pos, a.Systemctl.Node)
+	case a.Zero != nil:
+		for _, n := range a.Zero {
+			l.checkNodeRef(&errs, a.Pos, n)
+		}
 	case a.Flush != nil:
 		for _, n := range a.Flush {
 			l.checkNodeRef(&errs, a.Pos, n)

@@ -4,7 +4,7 @@ package scenarios
 
 import (
 	"net/netip"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -24,41 +24,92 @@ type Lab struct {
 
 	Title string `yaml:"title,required"`
 	// About is a few lines that a learner can follow.
-	About           string                      `yaml:"about"`
-	Label           string                      `yaml:"name"`
-	Networks        source.Map[Network]         `yaml:"networks,required"`
-	Sysctls         source.Map[string]          `yaml:"sysctls"`
-	Allow           []Allowed                   `yaml:"allow"`
+	About    string              `yaml:"about"`
+	Label    string              `yaml:"name"`
+	Networks source.Map[Network] `yaml:"networks,required"`
+	Sysctls  source.Map[string]  `yaml:"sysctls"`
+	Allow    []Allowed           `yaml:"allow"`
+	// Needs are features of the kernel, or programs, that the lab needs beyond
+	// what its parts say by themselves.
+	Needs           []Need                      `yaml:"needs"`
 	Nodes           source.Map[Node]            `yaml:"nodes,required"`
 	VirtualServices source.Map[*VirtualService] `yaml:"virtual_services"`
 	Steps           []Step                      `yaml:"steps"`
+	// Matrix is which lab of the file's matrix this one is, nil where the file
+	// has none.
+	Matrix *Combination `yaml:"matrix"`
 
 	// Findings are what the lab says that cannot work and that it allows by
 	// name: that is what the lab is about.
 	Findings source.List
 
-	doc *yaml.Node
+	doc  *yaml.Node
+	data []byte // the file's text
 	// root is the lab as its file has it, nil for that one itself.
 	root *Lab
 }
 
 // Network is one bridge that nodes are linked to.
 type Network struct {
-	Pos    source.Pos
-	Prefix netip.Prefix
+	Pos source.Pos
+	// Prefixes are one, or an IPv4 and an IPv6 one.
+	Prefixes []netip.Prefix
 }
 
-// UnmarshalSource reads the network's prefix.
+// UnmarshalSource reads the network's prefix, or a list of them.
 func (w *Network) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 	w.Pos = d.Pos(n)
-	d.Decode(n, &w.Prefix)
-	if w.Prefix.IsValid() && w.Prefix != w.Prefix.Masked() {
-		d.Fail(n, "network %s has host bits set; did you mean %s?", w.Prefix, w.Prefix.Masked())
+	d.Decode(n, &w.Prefixes)
+	for _, p := range w.Prefixes {
+		if p.IsValid() && p != p.Masked() {
+			d.Fail(n, "network %s has host bits set; did you mean %s?", p, p.Masked())
+		}
+		if p.Addr().Zone() != "" || p.Addr().Is4In6() {
+			d.Fail(n, "network %s: wanted a plain IPv4 or IPv6 prefix", p)
+		}
 	}
-	if w.Prefix.IsValid() && !w.Prefix.Addr().Is4() {
-		d.Fail(n, "network %s: only IPv4 networks are known yet", w.Prefix)
+	if len(w.Prefixes) == 0 {
+		d.Fail(n, "a network needs a prefix such as 10.0.0.0/24")
 	}
 }
+
+// Contains reports whether an address is in the network.
+func (w Network) Contains(a netip.Addr) bool {
+	return slices.ContainsFunc(w.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+func (w Network) overlaps(o Network) bool {
+	return slices.ContainsFunc(w.Prefixes, func(p netip.Prefix) bool { return slices.ContainsFunc(o.Prefixes, p.Overlaps) })
+}
+
+// String is the network's prefixes.
+func (w Network) String() string {
+	var words []string
+	for _, p := range w.Prefixes {
+		words = append(words, p.String())
+	}
+	return strings.Join(words, ", ")
+}
+
+// Need is a feature of the kernel, named as its module is, or "program:NAME".
+type Need struct {
+	Pos     source.Pos
+	Feature topology.Feature
+}
+
+// UnmarshalSource reads the feature's name.
+func (f *Need) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
+	f.Pos = d.Pos(n)
+	s, ok := d.Scalar(n, "a feature such as ip_vs_twos, or program:nginx")
+	name := strings.TrimPrefix(s, "program:")
+	if ok && (name == "" || strings.HasPrefix(name, "-") || strings.Trim(name, featureChars) != "") {
+		d.Fail(n, "wanted a feature such as ip_vs_twos, or program:nginx, found %q", s)
+	}
+	f.Feature = topology.Feature(s)
+}
+
+// featureChars are those of modules' and programs' names.
+const featureChars = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.+"
 
 // Allowed is the code of a finding that the lab is about.
 type Allowed struct {
@@ -85,7 +136,20 @@ type Node struct {
 	Sysctls source.Map[string] `yaml:"sysctls"`
 	// ARPRules are lines in arptables' words.
 	ARPRules []ARPRule `yaml:"arp_rules"`
-	Serve    []Serve   `yaml:"serve"`
+	// IPTables and IP6Tables are lines in iptables' and ip6tables' words.
+	IPTables  []IPTablesRule  `yaml:"iptables"`
+	IP6Tables []IP6TablesRule `yaml:"ip6tables"`
+	// Rules are IPVS rules as `ipvsadm -S -n` prints them.
+	Rules *Rules `yaml:"rules"`
+	// SyncDaemons tell other directors of a director's connections, or listen
+	// to them, in the words of ipvsadm(8), --start-daemon.
+	SyncDaemons []SyncDaemon `yaml:"sync_daemons"`
+	Serve       []Serve      `yaml:"serve"`
+	// Files are written in the node's own view of the files, before its servers
+	// start: the content by the path.
+	Files source.Map[string] `yaml:"files"`
+	// Mounts are folders of other nodes, by the path at which they are mounted.
+	Mounts source.Map[Mount] `yaml:"mounts"`
 }
 
 // Link connects a device of the node to a network.
@@ -94,7 +158,10 @@ type Link struct {
 	Network   string        `yaml:"network,required"`
 	Addresses []Address     `yaml:"addresses"`
 	Delay     time.Duration `yaml:"delay"`
-	Down      bool          `yaml:"down"`
+	// MTU is the largest packet that the device sends, in bytes; 1500 when the
+	// lab does not say (Ethernet's).
+	MTU  int  `yaml:"mtu"`
+	Down bool `yaml:"down"`
 }
 
 // UnmarshalSource reads the short form "NETWORK ADDRESS/LENGTH …" too.
@@ -105,7 +172,17 @@ func (l *Link) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 	if l.Delay > maxDelay {
 		d.Fail(n, "delay %s is longer than %s", l.Delay, maxDelay)
 	}
+	if l.MTU != 0 && (l.MTU < minMTU || l.MTU > maxMTU) {
+		d.Fail(n, "mtu %d is not from %d to %d", l.MTU, minMTU, maxMTU)
+	}
 }
+
+// Bounds of an MTU: IPv4 works from 68 bytes on (RFC 791), and a veth takes at
+// most 65535 (ETH_MAX_MTU in linux/if_ether.h).
+const (
+	minMTU = 68
+	maxMTU = 65535
+)
 
 // maxDelay bounds what a link may be late by: what is not seen is told from
 // what is late by waiting for both ends of a link.
@@ -162,11 +239,15 @@ func (a *Address) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 		d.Fail(n, "wanted an address with its prefix length such as 10.0.0.1/24, found %q", s)
 		return
 	}
-	if !p.Addr().Is4() {
-		d.Fail(n, "address %s: only IPv4 addresses are known yet", p)
+	if !plainAddr(p.Addr()) {
+		d.Fail(n, "address %s: wanted a plain IPv4 or IPv6 address", p)
 	}
 	a.Prefix = p
 }
+
+// plainAddr reports whether an address is one that a device can have: without a
+// zone, which may be any text, and not IPv4 in IPv6 clothes.
+func plainAddr(a netip.Addr) bool { return a.IsValid() && a.Zone() == "" && !a.Is4In6() }
 
 // Device is a device that a node has by itself.
 type Device struct {
@@ -193,8 +274,6 @@ func (r *Route) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 	route, err := topology.ParseRoute(s)
 	if err != nil {
 		d.Fail(n, "%v", err)
-	} else if !route.To.Addr().Is4() {
-		d.Fail(n, "route %s: only IPv4 routes are known yet", route)
 	}
 	r.Route = route
 }
@@ -216,41 +295,4 @@ func (r *ARPRule) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 	if r.Rule, err = filter.ParseArpRule(s); err != nil {
 		d.Fail(n, "%v", err)
 	}
-}
-
-// Serve is a server that a node runs: "http", "http 8080".
-type Serve struct {
-	Pos     source.Pos
-	Service string
-	Port    uint16
-}
-
-// services are what a node can serve, with the default port.
-func services() map[string]uint16 { return map[string]uint16{"http": 80} }
-
-// UnmarshalSource reads "SERVICE [PORT]".
-func (s *Serve) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
-	s.Pos = d.Pos(n)
-	text, ok := d.Scalar(n, "a service such as http or \"http 8080\"")
-	if !ok {
-		return
-	}
-	words := strings.Fields(text)
-	if len(words) == 0 || len(words) > 2 {
-		d.Fail(n, "wanted a service such as http or \"http 8080\", found %q", text)
-		return
-	}
-	port, ok := services()[words[0]]
-	if !ok {
-		d.Fail(n, "%s", source.Unknown("service", words[0], []string{"http"}))
-		return
-	}
-	if len(words) == 2 {
-		p, err := strconv.ParseUint(words[1], 10, 16)
-		if err != nil || p == 0 {
-			d.Fail(n, "port %q is not from 1 to 65535", words[1])
-		}
-		port = uint16(p)
-	}
-	s.Service, s.Port = words[0], port
 }

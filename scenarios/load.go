@@ -12,7 +12,8 @@ import (
 )
 
 // Load reads the labs of one file. path is the name for its errors; labName is
-// what a lab in a file of its own is called, and the chapter of several. All
+// what a lab in a file of its own is called, and the chapter of several. A
+// document with a matrix is as many labs as its matrix has combinations. All
 // errors of the file come at once, as a source.List.
 //
 // Every change of every step is laid over the lab and checked, so that a run
@@ -26,33 +27,43 @@ func Load(path, labName string, data []byte) ([]*Lab, error) {
 	var errs source.List
 	seen := make(map[string]source.Pos)
 	for i, doc := range docs {
-		lab, list := decode(path, doc)
-		lab.Name = labName
-		switch {
-		case lab.Label != "":
-			lab.Name = labName + "/" + lab.Label
-		case len(docs) > 1:
-			lab.Name = fmt.Sprintf("%s/%d", labName, i+1)
-		}
-		if err := CheckName(lab.Name); err != nil {
-			list.Add(lab.Pos, "%v", err)
-		}
-		if first, twice := seen[lab.Name]; twice {
-			list.Add(lab.Pos, "a second lab is called %s; the first is at %s", lab.Name, first)
-		}
-		seen[lab.Name] = lab.Pos
-		if len(list) == 0 {
-			list = append(list, lab.check()...)
-		} else {
-			list = append(list, lab.readable()...)
-		}
-		if len(list) == 0 && lab.changes() {
-			// What a change cannot do shows only in its ops.
-			_, err := lab.Plan()
-			list.AddError(lab.Pos, err)
-		}
+		variants, list := expand(path, doc)
 		errs = append(errs, list...)
-		labs = append(labs, lab)
+		if len(list) > 0 {
+			continue
+		}
+		var found alike
+		for _, v := range variants {
+			lab, list := decode(path, data, v.doc)
+			lab.Name = labName
+			switch {
+			case lab.Label != "":
+				lab.Name = labName + "/" + lab.Label
+			case len(docs) > 1:
+				lab.Name = fmt.Sprintf("%s/%d", labName, i+1)
+			}
+			lab.combine(doc, v)
+			if err := CheckName(lab.Name); err != nil {
+				list.Add(lab.Pos, "%v", err)
+			}
+			if first, twice := seen[lab.Name]; twice {
+				list.Add(lab.Pos, "a second lab is called %s; the first is at %s", lab.Name, first)
+			}
+			seen[lab.Name] = lab.Pos
+			if len(list) == 0 {
+				list = append(list, lab.check()...)
+			} else {
+				list = append(list, lab.readable()...)
+			}
+			if len(list) == 0 && lab.changes() {
+				// What a change cannot do shows only in its ops.
+				_, err := lab.Plan()
+				list.AddError(lab.Pos, err)
+			}
+			found.add(v.name, list)
+			labs = append(labs, lab)
+		}
+		errs = append(errs, found.list()...)
 	}
 	if err := errs.Err(); err != nil {
 		return nil, err
@@ -94,9 +105,9 @@ func NameOf(path string) string {
 }
 
 // decode turns one document into a lab.
-func decode(path string, doc *yaml.Node) (*Lab, source.List) {
-	d := &source.Decoder{File: path}
-	lab := &Lab{doc: doc}
+func decode(path string, data []byte, doc *yaml.Node) (*Lab, source.List) {
+	d := &source.Decoder{File: path, Data: data}
+	lab := &Lab{doc: doc, data: data}
 	d.Decode(doc, lab)
 	return lab, d.Errs
 }
@@ -117,7 +128,7 @@ func (l *Lab) patched(patch *yaml.Node) (*Lab, source.List) {
 	if len(errs) > 0 {
 		return nil, errs
 	}
-	next, list := decode(file, source.Merge(expandLinks(leftOut(l.doc, "steps")), expandLinks(patch)))
+	next, list := decode(file, l.data, source.Merge(expandLinks(leftOut(l.doc, "steps")), expandLinks(patch)))
 	next.Name = l.Name
 	if next.root = l.root; next.root == nil {
 		next.root = l

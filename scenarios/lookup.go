@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/lvslab/lvslab/scenarios/forward"
+	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
@@ -21,11 +22,15 @@ func (v *VirtualService) methodOf(r RealServer) forward.Method {
 
 // Directors are the nodes that balance, each once, in the file's order.
 func (l *Lab) Directors() []string {
-	return l.nodesWhere(func(name string, v *VirtualService) bool { return slices.Contains(v.Directors, name) })
+	balancing := l.nodesWhere(func(name string, v *VirtualService) bool { return slices.Contains(v.Directors, name) })
+	return slices.DeleteFunc(l.Nodes.Names(), func(name string) bool {
+		n, _ := l.Nodes.Get(name)
+		return !slices.Contains(balancing, name) && n.Rules == nil
+	})
 }
 
 // Clients are the nodes that are neither director nor real server of any
-// service, and serve nothing.
+// service, serve nothing and do not forward.
 func (l *Lab) Clients() []string {
 	if l.root != nil {
 		return l.root.Clients() // a director whose service is taken away becomes no client
@@ -35,7 +40,7 @@ func (l *Lab) Clients() []string {
 		return slices.Contains(v.Directors, name) || slices.ContainsFunc(v.RealServers, func(r RealServer) bool { return r.Node == name })
 	})
 	for _, n := range l.Nodes {
-		if !slices.Contains(busy, n.Name) && len(n.Value.Serve) == 0 {
+		if !slices.Contains(busy, n.Name) && len(n.Value.Serve) == 0 && n.Value.Rules == nil && !n.Value.routes() {
 			names = append(names, n.Name)
 		}
 	}
@@ -52,11 +57,18 @@ func (l *Lab) nodesWhere(f func(name string, v *VirtualService) bool) []string {
 	return names
 }
 
+// routes reports whether a node is set to forward packets: it is a router.
+func (n Node) routes() bool {
+	return slices.ContainsFunc(n.Sysctls, func(e source.Entry[string]) bool {
+		return topology.SysctlRole(e.Name) == "ip-forwarding" && e.Value != "0"
+	})
+}
+
 // Resolve turns a virtual service's name, a node's name or an address into an
 // address. A node's is the first of its first link.
 func (l *Lab) Resolve(s string) (netip.Addr, error) {
 	if v, ok := l.VirtualServices.Get(s); ok {
-		return v.Address.Addr.Addr(), nil
+		return v.vip(), nil
 	}
 	if n, ok := l.Nodes.Get(s); ok {
 		for _, link := range n.Links {
@@ -67,7 +79,7 @@ func (l *Lab) Resolve(s string) (netip.Addr, error) {
 		return netip.Addr{}, fmt.Errorf("node %s has no address", s)
 	}
 	if a, err := netip.ParseAddr(s); err == nil {
-		return a, onlyIPv4(a)
+		return a, onlyPlain(a)
 	}
 	known := append(l.VirtualServices.Names(), l.Nodes.Names()...)
 	return netip.Addr{}, fmt.Errorf("%q is no address; %s", s, source.Unknown("service or node", s, known))
@@ -80,11 +92,11 @@ func (l *Lab) known(s string) bool {
 	return service || node
 }
 
-// onlyIPv4 refuses other addresses, also because the zone of an IPv6 address
-// may be any text.
-func onlyIPv4(a netip.Addr) error {
-	if !a.Is4() {
-		return fmt.Errorf("address %q: only IPv4 addresses are known yet", a)
+// onlyPlain refuses addresses with a zone, which may be any text, and those in
+// clothes of another family.
+func onlyPlain(a netip.Addr) error {
+	if !plainAddr(a) {
+		return fmt.Errorf("address %q: wanted a plain IPv4 or IPv6 address", a)
 	}
 	return nil
 }
@@ -93,10 +105,14 @@ func onlyIPv4(a netip.Addr) error {
 // else port 80.
 func (l *Lab) resolvePort(s string) (netip.AddrPort, error) {
 	if v, ok := l.VirtualServices.Get(s); ok {
-		return v.Address.Addr, nil
+		port := v.Address.Addr.Port()
+		if port == 0 {
+			port = defaultPort
+		}
+		return netip.AddrPortFrom(v.vip(), port), nil
 	}
 	if ap, err := netip.ParseAddrPort(s); err == nil {
-		return ap, onlyIPv4(ap.Addr())
+		return ap, onlyPlain(ap.Addr())
 	}
 	if name, port, ok := strings.Cut(s, ":"); ok && l.known(name) {
 		a, err := l.Resolve(name)
@@ -110,8 +126,12 @@ func (l *Lab) resolvePort(s string) (netip.AddrPort, error) {
 		return netip.AddrPortFrom(a, uint16(p)), nil
 	}
 	a, err := l.Resolve(s)
-	return netip.AddrPortFrom(a, 80), err
+	return netip.AddrPortFrom(a, defaultPort), err
 }
+
+// defaultPort is asked where neither the lab nor the service says which: a
+// service by firewall mark, or for every port, has none.
+const defaultPort = 80
 
 // DeviceFor is the link of a node whose network holds an address, or whose own
 // addresses do.
@@ -121,7 +141,7 @@ func (l *Lab) DeviceFor(node string, addr netip.Addr) (string, error) {
 		return "", fmt.Errorf("no node %s", node)
 	}
 	for _, link := range n.Links {
-		if w, ok := l.Networks.Get(link.Value.Network); ok && w.Prefix.Contains(addr) {
+		if w, ok := l.Networks.Get(link.Value.Network); ok && w.Contains(addr) {
 			return link.Name, nil
 		}
 		if slices.ContainsFunc(link.Value.Addresses, func(a Address) bool { return a.Prefix.Contains(addr) }) {
@@ -132,20 +152,67 @@ func (l *Lab) DeviceFor(node string, addr netip.Addr) (string, error) {
 	if len(n.Links) == 1 {
 		return n.Links[0].Name, nil
 	}
+	// What a router is asked for goes out where the router is.
+	if via, ok := l.nextHop(node, addr); ok && via != addr {
+		return l.DeviceFor(node, via)
+	}
 	return "", fmt.Errorf("none of the links of %s is on a network that holds %s", node, addr)
 }
 
-// realServerAddress is how a director calls a real server.
-func (l *Lab) realServerAddress(director string, r RealServer) (netip.Addr, error) {
+// nextHop is the address that a node sends what is for an address to: the
+// address itself on a network of its own, or a router's. It is false where the
+// node has no route.
+func (l *Lab) nextHop(node string, to netip.Addr) (netip.Addr, bool) {
+	n, ok := l.Nodes.Get(node)
+	if !ok {
+		return netip.Addr{}, false
+	}
+	best, hop := -1, netip.Addr{}
+	for _, p := range l.prefixes(node, n) {
+		if p.Contains(to) && p.Bits() > best {
+			best, hop = p.Bits(), to
+		}
+	}
+	for _, r := range l.routes(node, n) {
+		if !r.To.Contains(to) || r.To.Bits() <= best {
+			continue
+		}
+		best, hop = r.To.Bits(), to
+		if r.Via.IsValid() {
+			hop = r.Via
+		}
+	}
+	return hop, best >= 0
+}
+
+// realServerAddress is how a director calls a real server of a service. Among
+// the node's addresses one of the service's family comes first; tunnels alone
+// lead to another.
+func (l *Lab) realServerAddress(director string, v *VirtualService, r RealServer) (netip.Addr, error) {
 	if r.Address.IsValid() {
 		return r.Address, nil
 	}
 	d, _ := l.Nodes.Get(director)
 	n, _ := l.Nodes.Get(r.Node)
-	for _, dl := range d.Links {
+	is4 := v.vip().Is4()
+	for _, same := range []bool{true, false} {
+		for _, dl := range d.Links {
+			for _, nl := range n.Links {
+				if dl.Value.Network != nl.Value.Network {
+					continue
+				}
+				for _, a := range nl.Value.Addresses {
+					if ip := a.Prefix.Addr(); (ip.Is4() == is4) == same {
+						return ip, nil
+					}
+				}
+			}
+		}
 		for _, nl := range n.Links {
-			if dl.Value.Network == nl.Value.Network && len(nl.Value.Addresses) > 0 {
-				return nl.Value.Addresses[0].Prefix.Addr(), nil
+			for _, a := range nl.Value.Addresses {
+				if ip := a.Prefix.Addr(); (ip.Is4() == is4) == same {
+					return ip, nil
+				}
 			}
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/lvslab/lvslab/scenarios/forward"
 	"github.com/lvslab/lvslab/scenarios/ipvs"
 	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/filter"
@@ -43,6 +42,9 @@ func (l *Lab) Plan(omit ...topology.Role) (*Plan, error) {
 				// stays as it is, for other plans of it.
 				if r := a.Request; r != nil {
 					a.Request = ptr(*r)
+				}
+				if d := a.Daemon; d != nil {
+					a.Daemon = ptr(*d)
 				}
 				if r := a.Ping; r != nil {
 					a.Ping = ptr(*r)
@@ -94,10 +96,16 @@ func (l *Lab) Plan(omit ...topology.Role) (*Plan, error) {
 // AllNeeds are Needs and what the steps' own stimuli rest on: a node that reads,
 // writes or runs something sees its files through an overlay.
 func (p *Plan) AllNeeds() []topology.Feature {
-	if !p.Lab.UsesFiles() {
-		return p.Needs
+	needs := slices.Clone(p.Needs)
+	for _, n := range p.Lab.Needs {
+		if !slices.Contains(needs, n.Feature) {
+			needs = append(needs, n.Feature)
+		}
 	}
-	return append(slices.Clone(p.Needs), "overlay")
+	if p.Lab.UsesFiles() {
+		needs = append(needs, "overlay")
+	}
+	return needs
 }
 
 func ptr[T any](v T) *T { return &v }
@@ -125,22 +133,26 @@ func (l *Lab) ops() []topology.Op {
 	var ops []topology.Op
 	for _, w := range l.Networks {
 		ops = append(ops, topology.NewNetwork(topology.Meta{
-			Why: fmt.Sprintf("network %s (%s): a bridge in a namespace of its own", w.Name, w.Value.Prefix), Pos: w.Pos,
+			Why: fmt.Sprintf("network %s (%s): a bridge in a namespace of its own", w.Name, w.Value), Pos: w.Pos,
 		}, w.Name, topology.MAC(l.Name, w.Name, topology.Bridge)))
 	}
 	for _, e := range l.Nodes {
 		ops = append(ops, l.nodeOps(e.Name, e.Value)...)
 	}
 	ops = append(ops, l.arpOps()...)
+	ops = append(ops, l.filterOps()...)
 	ops = append(ops, l.vipOps()...)
+	ops = append(ops, l.storageOps()...)
 	for _, e := range l.Nodes {
 		for _, s := range e.Value.Serve {
-			ops = append(ops, topology.NewDaemon(topology.Meta{
-				Why: fmt.Sprintf("%s answers on port %d with its own name", e.Name, s.Port), Pos: s.Pos,
-			}, e.Name, topology.Daemon{Name: fmt.Sprintf("%s:%d", s.Service, s.Port), Service: s.Service, Port: s.Port}))
+			if s.Service != serviceNFS {
+				ops = append(ops, s.op(e.Name))
+			}
 		}
 	}
-	return append(ops, l.ipvsOps()...)
+	ops = append(ops, l.syncOps()...)
+	ops = append(ops, l.ipvsOps()...)
+	return append(ops, l.ruleOps()...)
 }
 
 func (l *Lab) nodeOps(node string, n Node) []topology.Op {
@@ -158,6 +170,11 @@ func (l *Lab) nodeOps(node string, n Node) []topology.Op {
 		ops = append(ops, s.op(node))
 	}
 	for _, k := range n.Links {
+		if k.Value.MTU != 0 {
+			ops = append(ops, topology.NewMTU(topology.Meta{
+				Why: fmt.Sprintf("%s sends packets of at most %d bytes on %s", node, k.Value.MTU, k.Name), Pos: k.Pos,
+			}, node, k.Name, k.Value.MTU))
+		}
 		ops = append(ops, addressOps(node, k.Name, "node-address", k.Value.Addresses)...)
 		if k.Value.Delay > 0 {
 			ops = append(ops, topology.NewDelay(topology.Meta{
@@ -172,105 +189,23 @@ func (l *Lab) nodeOps(node string, n Node) []topology.Op {
 	for _, d := range n.Devices {
 		ops = append(ops, addressOps(node, d.Name, "device-address", d.Value.Addresses)...)
 	}
-	if pos, why, up := l.tunnelUp(node, n); up {
-		ops = append(ops, topology.NewDeviceUp(topology.Meta{Role: "tunnel-up", Why: why, Pos: pos, Needs: []topology.Feature{"ipip"}}, node, "tunl0"))
-	}
+	ops = append(ops, l.tunnelOps(node, n)...)
 	for _, r := range n.Routes {
 		ops = append(ops, topology.NewRoute(topology.Meta{Why: fmt.Sprintf("%s's own route", node), Pos: r.Pos}, node, r.Route))
 	}
-	return ops
+	return append(ops, l.returnRouteOps(node, n)...)
 }
 
 func addressOps(node, dev string, role topology.Role, as []Address) []topology.Op {
 	var ops []topology.Op
 	for _, a := range as {
-		m := topology.Meta{Role: role, Why: fmt.Sprintf("%s's own address on %s", node, dev), Pos: a.Pos}
-		if dev == "tunl0" {
-			m.Needs = []topology.Feature{"ipip"}
+		m := topology.Meta{
+			Role: role, Why: fmt.Sprintf("%s's own address on %s", node, dev), Pos: a.Pos,
+			Needs: append(deviceNeeds(dev), familyNeeds(a.Prefix.Addr())...),
 		}
 		ops = append(ops, topology.NewAddress(m, node, topology.Address{Device: dev, Prefix: a.Prefix, NoPrefixRoute: a.NoPrefixRoute}))
 	}
 	return ops
-}
-
-// carrier is a node that carries a virtual IP, or that a tunnel ends on.
-type carrier struct {
-	node, service string
-	role          topology.Role
-	vip           netip.Addr
-	place         forward.Placement
-	tunnel        string
-	pos           source.Pos
-}
-
-// carriers are all nodes that need the virtual IP, directors first. One whose
-// place has no device carries none, but may need its tunnel up.
-func (l *Lab) carriers() []carrier { return l.carriersIf(func(string) bool { return true }) }
-
-// carriersAt are those of one node.
-func (l *Lab) carriersAt(node string) []carrier {
-	return l.carriersIf(func(n string) bool { return n == node })
-}
-
-func (l *Lab) carriersIf(wanted func(node string) bool) []carrier {
-	var cs []carrier
-	for _, e := range l.VirtualServices {
-		v := e.Value
-		vip := v.Address.Addr.Addr()
-		for _, d := range v.Directors {
-			if !wanted(d) {
-				continue
-			}
-			c := carrier{
-				node: d, service: e.Name, role: "vip-on-director", vip: vip, pos: v.Pos,
-				place: v.Forwarding.DirectorVIP, tunnel: v.Forwarding.Tunnel,
-			}
-			if p := v.VIP.Directors; p != nil {
-				c.place, c.pos = p.Placement, p.Pos
-			} else if c.place.Device == "" {
-				c.place.Device, _ = l.DeviceFor(d, vip)
-			}
-			cs = append(cs, c)
-		}
-		for _, r := range v.RealServers {
-			if !wanted(r.Node) {
-				continue
-			}
-			m := v.methodOf(r)
-			c := carrier{node: r.Node, service: e.Name, role: "vip-on-real-server", vip: vip, pos: r.Pos, place: m.RealServerVIP, tunnel: m.Tunnel}
-			if p := v.VIP.RealServers; p != nil {
-				c.place, c.pos = p.Placement, p.Pos
-			}
-			cs = append(cs, c)
-		}
-	}
-	return cs
-}
-
-// usesTunnel reports whether a node has anything to do with tunl0.
-func (l *Lab) usesTunnel(node string, n Node) bool {
-	_, named := n.Devices.Get("tunl0")
-	return named || slices.ContainsFunc(l.carriersAt(node), func(c carrier) bool {
-		return c.tunnel == "tunl0" || c.place.Device == "tunl0"
-	})
-}
-
-// tunnelUp says whether tunl0 shall be up, and why: the node says so, or a
-// forwarding method needs it and the node does not say no.
-func (l *Lab) tunnelUp(node string, n Node) (pos source.Pos, why string, up bool) {
-	if d, ok := n.Devices.Get("tunl0"); ok && d.Up != nil {
-		return d.Pos, node + "'s tunl0 is up", *d.Up
-	}
-	for _, c := range l.carriersAt(node) {
-		if c.tunnel == "" && c.place.Device != "tunl0" {
-			continue
-		}
-		if c.role == "vip-on-director" {
-			return c.pos, "an address on a device that is down is local all the same, but the tutorial brings it up on the director too", true
-		}
-		return c.pos, "tunnelled packets are unwrapped by a device that is up", true
-	}
-	return pos, "", false
 }
 
 // vipOps put the virtual IPs where they are carried.
@@ -280,14 +215,20 @@ func (l *Lab) vipOps() []topology.Op {
 		if c.place.Device == "" {
 			continue
 		}
-		m := topology.Meta{Role: c.role, Pos: c.pos, Why: fmt.Sprintf("the director takes packets for %s of %s as its own, so that they reach IPVS", c.vip, c.service)}
-		if c.role == "vip-on-real-server" {
+		m := topology.Meta{
+			Role: c.role, Pos: c.pos, Why: fmt.Sprintf("the director takes packets for %s of %s as its own, so that they reach IPVS", c.vip, c.service),
+			Needs: append(deviceNeeds(c.place.Device), familyNeeds(c.vip)...),
+		}
+		if c.role == roleRealServerVIP {
 			m.Why = fmt.Sprintf("%s accepts packets for %s, and answers the client from that address", c.node, c.vip)
 		}
-		if c.place.Device == "tunl0" {
-			m.Needs = []topology.Feature{"ipip"}
-		}
-		op := topology.NewAddress(m, c.node, topology.Address{Device: c.place.Device, Prefix: netip.PrefixFrom(c.vip, c.place.Bits)})
+		op := topology.NewAddress(m, c.node, topology.Address{
+			Device: c.place.Device, Prefix: c.place.Prefix(c.vip),
+			// IPVS would take it for the outer source of a tunnel, by the
+			// longest match of RFC 6724, and a real server that carries it,
+			// too, drops such packets.
+			NotSource: c.role == roleDirectorVIP && c.vip.Is6(),
+		})
 		if !slices.ContainsFunc(ops, func(o topology.Op) bool { return o.About().Key == op.About().Key }) {
 			ops = append(ops, op)
 		}
@@ -317,8 +258,7 @@ func (l *Lab) arpOps() []topology.Op {
 			}
 			add(r.Rule, role, e.Name+"'s own ARP rule", r.Pos)
 		}
-		l.hiding(e.Name, func(v *VirtualService, r RealServer, part string, own netip.Addr) {
-			vip := v.Address.Addr.Addr()
+		l.hiding(e.Name, func(v *VirtualService, vip netip.Addr, part string, own netip.Addr) {
 			switch part {
 			case partInputDrop:
 				rule, _ := filter.ParseArpRule(fmt.Sprintf("-A INPUT -d %s -j DROP", vip))
@@ -332,24 +272,30 @@ func (l *Lab) arpOps() []topology.Op {
 	return ops
 }
 
-// hiding calls f for each part of ARP suppression that a node owes to the
-// services it is a real server of.
-func (l *Lab) hiding(node string, f func(v *VirtualService, r RealServer, part string, own netip.Addr)) {
+// hiding calls f for each part of ARP suppression that a node owes to each
+// virtual IP that it carries as a real server. IPv6 has no ARP: a kernel does
+// not answer neighbour solicitations for an address that is on lo.
+func (l *Lab) hiding(node string, f func(v *VirtualService, vip netip.Addr, part string, own netip.Addr)) {
 	for _, e := range l.VirtualServices {
 		v := e.Value
 		if v.ARPSuppression == nil {
 			continue
 		}
 		for _, r := range v.RealServers {
-			if r.Node != node || v.methodOf(r).RealServerVIP.Device == "" {
+			if r.Node != node || !v.methodOf(r).Carried() {
 				continue
 			}
 			own, err := l.Resolve(node)
 			if err != nil {
 				continue // structure has said so
 			}
-			for _, part := range v.ARPSuppression.Parts {
-				f(v, r, part, own)
+			for _, vip := range v.vips() {
+				if !vip.Is4() {
+					continue
+				}
+				for _, part := range v.ARPSuppression.Parts {
+					f(v, vip, part, own)
+				}
 			}
 		}
 	}
@@ -360,19 +306,17 @@ func (l *Lab) ipvsOps() []topology.Op {
 	var ops []topology.Op
 	for _, e := range l.VirtualServices {
 		v := e.Value
-		svc := ipvs.Service{Protocol: v.Address.Protocol, Addr: v.Address.Addr, Scheduler: v.Scheduler}.Normal()
+		svc := v.service()
 		for _, d := range v.Directors {
 			ops = append(ops, ipvs.NewServiceOp(d, svc,
 				fmt.Sprintf("%s is a virtual service of %s, scheduled by %s", e.Name, d, svc.Scheduler), e.Pos))
 			for _, r := range v.RealServers {
-				addr, err := l.realServerAddress(d, r)
+				addr, err := l.realServerAddress(d, v, r)
 				if err != nil {
 					continue // a finding that the lab allows
 				}
-				m := v.methodOf(r)
-				ops = append(ops, ipvs.NewDestinationOp(d, svc, ipvs.Destination{
-					Addr: netip.AddrPortFrom(addr, v.Address.Addr.Port()), Forward: m.Forward, Weight: r.weight(),
-				}, fmt.Sprintf("%s is a real server of %s, by %s", r.Node, e.Name, m.Title), r.Pos))
+				ops = append(ops, ipvs.NewDestinationOp(d, svc, v.destination(r, addr),
+					fmt.Sprintf("%s is a real server of %s, by %s", r.Node, e.Name, v.methodOf(r).Title), r.Pos))
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/lvslab/lvslab/scenarios/ipvs"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
@@ -20,6 +21,8 @@ const (
 	codeNoDaemon       = "nothing-serves-the-port"
 	codeNetworkOverlap = "networks-overlap"
 	codeNoVIP          = "vip-not-carried"
+	codeNoWayBack      = "no-way-back"
+	codeClientBeside   = "client-beside-real-servers"
 )
 
 // findings is the table of codes, with the sentence that explains each.
@@ -27,7 +30,7 @@ func findings() map[string]string {
 	return map[string]string{
 		codeAddressOutside: "a link's address is outside its network, so its neighbours have no route to it",
 		codeAddressTwice:   "two nodes have the same address, so whoever answers ARP last gets its packets",
-		codeVIPNoNetwork:   "no network holds the virtual IP, so nobody asks ARP for it",
+		codeVIPNoNetwork:   "no network holds the virtual IP, and no route leads to it, so nobody asks ARP for it",
 		codeVIPTaken:       "the virtual IP is a node's own address",
 		codeServerUnknown:  "the address that the director has for a real server is none of that node's",
 		codeServerAway:     "the director cannot reach a real server by the forwarding method chosen",
@@ -35,6 +38,8 @@ func findings() map[string]string {
 		codeNoDaemon:       "a real server serves nothing on the service's port",
 		codeNetworkOverlap: "two networks have addresses in common",
 		codeNoVIP:          "a director does not carry the virtual IP, so the packets pass IPVS by",
+		codeNoWayBack:      "a real server behind address translation has no route back to a client, so its replies go nowhere",
+		codeClientBeside:   "a client shares a network with a real server behind address translation, so the replies pass the director by",
 	}
 }
 
@@ -65,8 +70,8 @@ func (l *Lab) reachability() source.List {
 func (l *Lab) findNetworks(found *source.List) {
 	for i, a := range l.Networks {
 		for _, b := range l.Networks[:i] {
-			if a.Value.Prefix.Overlaps(b.Value.Prefix) {
-				found.Find(a.Pos, codeNetworkOverlap, "network %s (%s) overlaps %s (%s)", a.Name, a.Value.Prefix, b.Name, b.Value.Prefix)
+			if a.Value.overlaps(b.Value) {
+				found.Find(a.Pos, codeNetworkOverlap, "network %s (%s) overlaps %s (%s)", a.Name, a.Value, b.Name, b.Value)
 			}
 		}
 	}
@@ -83,8 +88,8 @@ func (l *Lab) findAddresses(found *source.List) {
 			w, _ := l.Networks.Get(link.Value.Network)
 			for _, a := range link.Value.Addresses {
 				ip := a.Prefix.Addr()
-				if !w.Prefix.Contains(ip) {
-					found.Find(a.Pos, codeAddressOutside, "%s's %s has %s, which is not in network %s (%s)", e.Name, link.Name, a.Prefix, link.Value.Network, w.Prefix)
+				if !w.Contains(ip) {
+					found.Find(a.Pos, codeAddressOutside, "%s's %s has %s, which is not in network %s (%s)", e.Name, link.Name, a.Prefix, link.Value.Network, w)
 				}
 				if first, twice := seen[ip]; twice {
 					found.Find(a.Pos, codeAddressTwice, "%s has the address %s of %s (%s)", e.Name, ip, first.node, first.pos)
@@ -96,9 +101,21 @@ func (l *Lab) findAddresses(found *source.List) {
 }
 
 func (l *Lab) findService(found *source.List, name string, v *VirtualService) {
-	vip := v.Address.Addr.Addr()
-	if !slices.ContainsFunc(l.Networks, func(w source.Entry[Network]) bool { return w.Value.Prefix.Contains(vip) }) {
-		found.Find(v.Pos, codeVIPNoNetwork, "the virtual IP %s of %s is in no network", vip, name)
+	for _, vip := range v.vips() {
+		l.findVIP(found, name, v, vip)
+	}
+	for _, r := range v.RealServers {
+		for _, d := range v.Directors {
+			l.findRealServer(found, name, v, d, r)
+		}
+		l.findWayBack(found, name, v, r)
+		l.findDaemon(found, name, v, r)
+	}
+}
+
+func (l *Lab) findVIP(found *source.List, name string, v *VirtualService, vip netip.Addr) {
+	if !slices.ContainsFunc(l.Networks, func(w source.Entry[Network]) bool { return w.Value.Contains(vip) }) && !l.routed(vip) {
+		found.Find(v.Pos, codeVIPNoNetwork, "the virtual IP %s of %s is in no network, and no route leads to it", vip, name)
 	}
 	for _, e := range l.Nodes {
 		for _, link := range e.Value.Links {
@@ -117,20 +134,66 @@ func (l *Lab) findService(found *source.List, name string, v *VirtualService) {
 	if p := v.VIP.Directors; p != nil && p.Device == "" {
 		found.Find(p.Pos, codeNoVIP, "the directors of %s do not carry %s", name, vip)
 	}
-	for _, r := range v.RealServers {
-		for _, d := range v.Directors {
-			l.findRealServer(found, name, v, d, r)
+}
+
+// routed reports whether some node has a route for an address that is more than
+// the default one.
+func (l *Lab) routed(a netip.Addr) bool {
+	return slices.ContainsFunc(l.Nodes, func(e source.Entry[Node]) bool {
+		return slices.ContainsFunc(e.Value.Routes, func(r Route) bool { return r.To.Bits() > 0 && r.To.Contains(a) })
+	})
+}
+
+// findDaemon looks for a server at the port that packets come to. A service for
+// every port, or by firewall mark, has none that could be looked for.
+func (l *Lab) findDaemon(found *source.List, name string, v *VirtualService, r RealServer) {
+	n, _ := l.Nodes.Get(r.Node)
+	port := v.Address.Addr.Port()
+	if r.Port != 0 && v.methodOf(r).Forward == ipvs.NAT {
+		port = r.Port
+	}
+	if port != 0 && !slices.ContainsFunc(n.Serve, func(s Serve) bool { return s.Port == port }) {
+		found.Find(r.Pos, codeNoDaemon, "real server %s of %s serves nothing on port %d", r.Node, name, port)
+	}
+}
+
+// findWayBack looks at how the replies of address translation go to the
+// clients: they must pass the director, which alone can turn them back.
+func (l *Lab) findWayBack(found *source.List, name string, v *VirtualService, r RealServer) {
+	m := v.methodOf(r)
+	if !m.ThroughDirector || m.SNAT {
+		return
+	}
+	for _, client := range l.Clients() {
+		addr, ok := l.addressOf(client, v.vip().Is4())
+		if !ok || !l.routeTo(client, v.vip()) {
+			continue
 		}
-		n, _ := l.Nodes.Get(r.Node)
-		port := v.Address.Addr.Port()
-		if !slices.ContainsFunc(n.Serve, func(s Serve) bool { return s.Port == port }) {
-			found.Find(r.Pos, codeNoDaemon, "real server %s of %s serves nothing on port %d", r.Node, name, port)
+		hop, ok := l.nextHop(r.Node, addr)
+		switch {
+		case !ok:
+			found.Find(r.Pos, codeNoWayBack, "real server %s of %s has no route back to %s; by %s its replies must go through the director", r.Node, name, client, m.Title)
+		case hop == addr:
+			found.Find(r.Pos, codeClientBeside, "%s is on a network of real server %s, whose replies to it pass the director of %s by; FullNAT would bring them back", client, r.Node, name)
 		}
 	}
 }
 
+// addressOf is the first address of a family that a node has on a link.
+func (l *Lab) addressOf(node string, is4 bool) (netip.Addr, bool) {
+	n, _ := l.Nodes.Get(node)
+	for _, k := range n.Links {
+		for _, a := range k.Value.Addresses {
+			if a.Prefix.Addr().Is4() == is4 {
+				return a.Prefix.Addr(), true
+			}
+		}
+	}
+	return netip.Addr{}, false
+}
+
 func (l *Lab) findRealServer(found *source.List, service string, v *VirtualService, director string, r RealServer) {
-	addr, err := l.realServerAddress(director, r)
+	addr, err := l.realServerAddress(director, v, r)
 	if err != nil {
 		found.Find(r.Pos, codeServerUnknown, "%v", err)
 		return
@@ -160,16 +223,8 @@ func (l *Lab) findRealServer(found *source.List, service string, v *VirtualServi
 // one of its addresses is in, the virtual IPs that it carries among them, or by
 // a route of its own.
 func (l *Lab) routeTo(node string, to netip.Addr) bool {
-	n, ok := l.Nodes.Get(node)
-	if !ok {
-		return false
-	}
-	for _, p := range l.prefixes(node, n) {
-		if p.Contains(to) {
-			return true
-		}
-	}
-	return slices.ContainsFunc(n.Routes, func(r Route) bool { return r.To.Contains(to) })
+	_, ok := l.nextHop(node, to)
+	return ok
 }
 
 // prefixes are the networks that a node reaches directly.
@@ -190,7 +245,7 @@ func (l *Lab) prefixes(node string, n Node) []netip.Prefix {
 	}
 	for _, c := range l.carriersAt(node) {
 		if c.place.Device != "" {
-			ps = append(ps, netip.PrefixFrom(c.vip, c.place.Bits))
+			ps = append(ps, c.place.Prefix(c.vip))
 		}
 	}
 	return ps

@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -26,9 +27,7 @@ func (p *Plan) Script(d topology.Dialect) string {
 	fmt.Fprintf(body, "set -eu\n\n")
 	s.settings()
 	body.WriteString(common)
-	if s.uses("serve_http") || s.uses("stop_http") {
-		body.WriteString("\n" + webServer)
-	}
+	body.WriteString(s.functions())
 	s.checks()
 	body.WriteString(up)
 	body.WriteString(steps)
@@ -129,8 +128,10 @@ func (s *script) header() {
 	}
 	s.comment("", needs+".")
 	s.comment("", "Each machine and each network is a network namespace; this machine's own addresses, routes and rules stay as they are.")
-	if slices.Contains(s.modules(), "ipip") {
-		s.comment("", "To load ipip gives this machine itself a device tunl0, too, which stays down.")
+	for _, m := range scriptModules() {
+		if m.device != "" && slices.Contains(s.modules(), m.name) {
+			s.comment("", fmt.Sprintf("To load %s gives this machine itself a device %s, too, which stays down.", m.name, m.device))
+		}
 	}
 	if l.UsesFiles() {
 		s.comment("", "In lvslab each machine sees files of its own. Here the commands of steps see this machine's files, and those that the steps write are below $state/files.")
@@ -171,12 +172,38 @@ func (s *script) settings() {
 // without which it is better to say so at once.
 func (s *script) modules() []string {
 	var mods []string
-	for _, m := range []topology.Feature{"ip_vs", "ipip"} {
-		if slices.Contains(s.plan.Needs, m) {
-			mods = append(mods, string(m))
+	for _, m := range scriptModules() {
+		if slices.Contains(s.plan.Needs, topology.Feature(m.name)) {
+			mods = append(mods, m.name)
 		}
 	}
 	return mods
+}
+
+// scriptModule is a module and a file that is there when the kernel has it.
+type scriptModule struct{ name, file, device string }
+
+func scriptModules() []scriptModule {
+	list := []scriptModule{{name: "ip_vs", file: "/proc/net/ip_vs"}}
+	for _, device := range slices.Sorted(maps.Keys(tunnelDevices())) {
+		family := "ipv4"
+		if strings.HasPrefix(device, "ip6") {
+			family = "ipv6"
+		}
+		list = append(list, scriptModule{string(tunnelDevices()[device]), "/proc/sys/net/" + family + "/conf/" + device, device})
+	}
+	return list
+}
+
+// tunnels are the devices that the modules put into every namespace.
+func (s *script) tunnels() []string {
+	var devices []string
+	for _, m := range scriptModules() {
+		if m.device != "" && slices.Contains(s.modules(), m.name) {
+			devices = append(devices, m.device)
+		}
+	}
+	return devices
 }
 
 func (s *script) checks() {
@@ -191,16 +218,17 @@ func (s *script) checks() {
     [ ! -e "/var/run/netns/$ns" ] || fail "there is a network namespace $ns already, and it is not this lab's (see: ip netns list)"
   done
 `)
-	for _, m := range s.modules() {
-		file := map[string]string{"ip_vs": "/proc/net/ip_vs", "ipip": "/proc/sys/net/ipv4/conf/tunl0"}[m]
-		fmt.Fprintf(b, "  module %s %s\n", m, file)
+	for _, m := range scriptModules() {
+		if slices.Contains(s.modules(), m.name) {
+			fmt.Fprintf(b, "  module %s %s\n", m.name, m.file)
+		}
 	}
-	if slices.Contains(s.modules(), "ipip") {
-		b.WriteString(`  # Otherwise only this machine itself would have a tunl0.
+	if t := strings.Join(s.tunnels(), ", "); t != "" {
+		fmt.Fprintf(b, `  # Otherwise only this machine itself would have a %s.
   only=/proc/sys/net/core/fb_tunnels_only_for_init_net
   [ ! -e "$only" ] || [ "$(cat "$only")" = 0 ] ||
-    fail 'new namespaces get no tunl0 here: sysctl -w net.core.fb_tunnels_only_for_init_net=0'
-`)
+    fail 'new namespaces get no %s here: sysctl -w net.core.fb_tunnels_only_for_init_net=0'
+`, t, t)
 	}
 	b.WriteString("}\n")
 }
@@ -223,6 +251,14 @@ func packageOf(tool string) string {
 		return "arptables"
 	case "ping":
 		return "iputils-ping"
+	case "setsid":
+		return "util-linux"
+	case "mount.nfs", "umount.nfs":
+		return "nfs-common"
+	case "dig":
+		return "bind9-dnsutils"
+	case "nc":
+		return "netcat-openbsd"
 	}
 	return tool
 }
@@ -244,20 +280,32 @@ func packages(tools []string) []string {
 func (s *script) tools(words []string) []string {
 	var out []string
 	for _, w := range words {
-		if w == "serve_http" || w == "stop_http" {
-			w = "ss"
+		if slices.Contains(everywhere(), w) {
+			continue
 		}
-		if !slices.Contains(out, w) {
-			out = append(out, w)
+		programs, ok := isFunction(w)
+		if !ok {
+			programs = []string{w}
+		}
+		for _, w := range programs {
+			if !slices.Contains(out, w) {
+				out = append(out, w)
+			}
 		}
 	}
 	return out
 }
 
+// everywhere are the words that every POSIX system knows.
+func everywhere() []string { return []string{":", "mkdir", "printf", "rm"} }
+
 // called are the programs that a Shell line calls.
 func called(line string) []string {
 	f := strings.Fields(line)
 	if len(f) > 4 && f[0] == "ip" && f[1] == "netns" && f[2] == "exec" {
+		if f[4] == "mount" || f[4] == "umount" {
+			return []string{"ip", f[4] + ".nfs"} // which does it for them
+		}
 		return []string{"ip", f[4]}
 	}
 	return f[:1]

@@ -35,6 +35,8 @@ func section(o topology.Op) string {
 		return "the virtual IP"
 	case m.Key.Kind == "arp-rule":
 		return "ARP rules"
+	case m.Key.Kind == "iptables" || m.Key.Kind == "ip6tables":
+		return "packet filter rules of " + m.Key.Node
 	case m.Key.Kind == "daemon":
 		return "servers"
 	case strings.HasPrefix(m.Key.Kind, "ipvs-"):
@@ -170,6 +172,9 @@ func (s *script) step(i int, st *Step) {
 			s.line(l)
 		}
 	}
+	for _, l := range leftOver(st) {
+		s.line(l)
+	}
 	if empty {
 		s.line(":")
 	}
@@ -194,40 +199,31 @@ func (s *script) stimulus(st *Step, a *Action) []string {
 	}
 	switch {
 	case a.Request != nil:
-		r := a.Request
-		host := r.Addr.String()
-		if r.Addr.Port() == 80 {
-			host = r.Addr.Addr().String()
-			if r.Addr.Addr().Is6() {
-				host = "[" + host + "]"
-			}
-		}
-		l := in(r.From, fmt.Sprintf("curl -sS -m %s %s", seconds(r.Timeout), topology.Quote("http://"+host+r.Path)))
-		if r.Concurrency > 1 {
-			return []string{fmt.Sprintf("seq %d | xargs -P %d -I N %s%s", r.Count, r.Concurrency, l, failure)}
-		}
-		return []string{times(r.Count, l+failure)}
+		return s.request(in, a.Request)
+	case a.Release != nil:
+		return s.release(a.Release)
+	case a.Wait != nil:
+		return []string{waiting}
+	case a.Daemon != nil:
+		return s.daemon(a)
 	case a.Ping != nil:
 		return []string{in(a.Ping.From, fmt.Sprintf("ping -c %d -W %s %s", a.Ping.Count, seconds(a.Ping.Timeout), a.Ping.Addr)) + failure}
 	case a.Run != nil:
 		return []string{in(a.Run.Node, "sh -c "+topology.Quote(a.Run.Command)) + failure}
 	case a.Write != nil:
-		file := nodeFile(a.Write.Node, a.Write.File)
-		text, whole := strings.CutSuffix(a.Write.Content, "\n")
-		write := "printf %s " + topology.Quote(text)
-		switch {
-		case a.Write.Content == "":
-			write = ":"
-		case whole:
-			write = "printf '%s\\n' " + topology.Quote(text)
-		}
-		return []string{"mkdir -p " + path.Dir(file), write + " >" + file}
+		return topology.WriteLines(nodeFile(a.Write.Node, a.Write.File), a.Write.Content)
 	case a.Save != nil:
 		return s.save(in, a.Save)
 	case a.Restore != nil:
 		return s.restore(in, a.Restore)
 	case a.Systemctl != nil:
 		return s.systemctl(in, a.Systemctl)
+	case a.Zero != nil:
+		var lines []string
+		for _, n := range a.Zero {
+			lines = append(lines, in(n, "ipvsadm -Z"))
+		}
+		return lines
 	case a.Kind == "flush_neighbours":
 		nodes := a.Flush
 		if len(nodes) == 0 {
@@ -253,14 +249,7 @@ func times(n int, line string) string {
 func seconds(d time.Duration) string { return strconv.FormatFloat(d.Seconds(), 'f', -1, 64) }
 
 // nodeFile is where a script keeps a file of a node, as a word of the shell.
-// Whatever the path says, it is below the state folder.
-func nodeFile(node, file string) string {
-	var words []string
-	for _, w := range strings.Split(path.Clean("/" + file)[1:], "/") {
-		words = append(words, topology.Quote(w))
-	}
-	return `"$state"/files/` + node + "/" + strings.Join(words, "/")
-}
+func nodeFile(node, file string) string { return topology.NodeFile(node, file) }
 
 type inNode func(node, command string) string
 

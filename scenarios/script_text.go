@@ -44,53 +44,6 @@ undo() {
 }
 `
 
-const webServer = `# The web server to be had.
-web_server() {
-  if busybox --list 2>/dev/null | grep -qx httpd; then
-    echo busybox
-  elif python3 -c 'import http.server' 2>/dev/null; then
-    echo python3
-  else
-    return 1
-  fi
-}
-
-# listens NODE PORT
-listens() {
-  [ -n "$(ip netns exec "$1" ss -Hltn "sport = :$2")" ]
-}
-
-# serve_http NODE PORT: answers every request for / with the node's name
-serve_http() {
-  root=$state/http/$1-$2
-  mkdir -p "$root"
-  echo "$1" >"$root/index.html"
-  case $(web_server) in
-  busybox) set -- "$1" "$2" busybox httpd -f -p "0.0.0.0:$2" -h "$root" ;;
-  python3) set -- "$1" "$2" python3 -m http.server --bind 0.0.0.0 -d "$root" "$2" ;;
-  esac
-  at=$1 port=$2
-  shift 2
-  nohup ip netns exec "$at" "$@" >/dev/null 2>&1 &
-  server=$!
-  echo "$server" >"$root.pid"
-  until listens "$at" "$port"; do
-    kill -0 "$server" 2>/dev/null || fail "the web server of $at ended at once: $*"
-    sleep 0.05
-  done
-}
-
-# stop_http NODE PORT
-stop_http() {
-  server=$(cat "$state/http/$1-$2.pid")
-  # Only if it is still a process of this node: numbers are used again.
-  if ip netns pids "$1" | grep -qx "$server"; then
-    kill "$server"
-    while listens "$1" "$2"; do sleep 0.05; done
-  fi
-}
-`
-
 // verbs ends a script; its argument is the number of steps.
 const verbs = `
 case ${1:-up} in

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"gopkg.in/yaml.v3"
 
@@ -14,58 +15,163 @@ import (
 
 // VirtualService is what the directors answer for, and by whom.
 type VirtualService struct {
-	Pos            source.Pos
-	Address        ServiceAddress `yaml:"address,required"`
-	Directors      []string       `yaml:"directors,required"`
-	Scheduler      string         `yaml:"scheduler"`
-	Forwarding     Forwarding     `yaml:"forwarding,required"`
-	VIP            VIP            `yaml:"vip"`
-	ARPSuppression *Suppression   `yaml:"arp_suppression"`
-	RealServers    []RealServer   `yaml:"real_servers,required"`
+	Pos       source.Pos
+	Address   ServiceAddress `yaml:"address,required"`
+	Directors []string       `yaml:"directors,required"`
+	// VIPs are the addresses of a service that is found by firewall mark.
+	VIPs      []netip.Addr `yaml:"vips"`
+	Scheduler string       `yaml:"scheduler"`
+	// SchedulerFlags are those of ipvsadm(8), -b: sh-port, mh-fallback, …
+	SchedulerFlags []string     `yaml:"scheduler_flags"`
+	Persistence    *Persistence `yaml:"persistence"`
+	// OnePacket schedules every UDP packet anew (ipvsadm(8), -o).
+	OnePacket      bool         `yaml:"one_packet"`
+	Forwarding     Forwarding   `yaml:"forwarding,required"`
+	VIP            VIP          `yaml:"vip"`
+	ARPSuppression *Suppression `yaml:"arp_suppression"`
+	RealServers    []RealServer `yaml:"real_servers,required"`
 }
 
-// ServiceAddress is "tcp 10.0.0.1:80".
+// ServiceAddress is "tcp 10.0.0.1:80", or "fwmark 1".
 type ServiceAddress struct {
 	Protocol ipvs.Protocol
 	Addr     netip.AddrPort
+	// FWMark, when not 0, is the firewall mark of the service's packets.
+	FWMark uint32
 }
 
-// UnmarshalSource reads "PROTOCOL ADDRESS:PORT".
+const serviceAddressForm = "wanted PROTOCOL ADDRESS:PORT such as \"tcp 10.0.0.100:80\", or \"fwmark 1\""
+
+// UnmarshalSource reads "PROTOCOL ADDRESS:PORT" or "fwmark MARK".
 func (a *ServiceAddress) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 	s, ok := d.Scalar(n, "a service address such as \"tcp 10.0.0.100:80\"")
 	if !ok {
 		return
 	}
-	proto, addr, found := strings.Cut(s, " ")
+	proto, rest, found := strings.Cut(s, " ")
+	rest = strings.TrimSpace(rest)
 	if !found {
-		d.Fail(n, "wanted PROTOCOL ADDRESS:PORT such as \"tcp 10.0.0.100:80\", found %q", s)
+		d.Fail(n, serviceAddressForm+", found %q", s)
 		return
 	}
-	if proto != "tcp" {
-		d.Fail(n, "%s", source.Unknown("protocol", proto, []string{"tcp"}))
-	}
-	ap, err := netip.ParseAddrPort(strings.TrimSpace(addr))
-	if err != nil || ap.Port() == 0 {
-		d.Fail(n, "wanted PROTOCOL ADDRESS:PORT such as \"tcp 10.0.0.100:80\", found %q", s)
+	if proto == "fwmark" {
+		mark, err := strconv.ParseUint(rest, 0, 32)
+		if err != nil || mark == 0 {
+			d.Fail(n, "firewall mark %q is not from 1 to 4294967295", rest)
+		}
+		a.FWMark = uint32(mark)
 		return
 	}
-	if !ap.Addr().Is4() {
-		d.Fail(n, "service address %s: only IPv4 is known yet", ap)
+	p, err := ipvs.ParseProtocol(proto)
+	if err != nil {
+		d.Fail(n, "%s", source.Unknown("protocol", proto, []string{"tcp", "udp", "sctp", "fwmark"}))
 	}
-	a.Protocol, a.Addr = ipvs.TCP, ap
+	ap, err := netip.ParseAddrPort(rest)
+	if err != nil {
+		d.Fail(n, serviceAddressForm+", found %q", s)
+		return
+	}
+	if !plainAddr(ap.Addr()) {
+		d.Fail(n, "service address %s: wanted a plain IPv4 or IPv6 address", ap)
+	}
+	a.Protocol, a.Addr = p, ap
+}
+
+// vips are the service's addresses.
+func (v *VirtualService) vips() []netip.Addr {
+	if v.Address.FWMark != 0 {
+		return v.VIPs
+	}
+	return []netip.Addr{v.Address.Addr.Addr()}
+}
+
+// vip is the first of them; the zero address where a file gives none, which is
+// an error of its own.
+func (v *VirtualService) vip() netip.Addr {
+	if vips := v.vips(); len(vips) > 0 {
+		return vips[0]
+	}
+	return netip.Addr{}
+}
+
+// service is what the directors are told.
+func (v *VirtualService) service() ipvs.Service {
+	s := ipvs.Service{
+		Protocol: v.Address.Protocol, Addr: v.Address.Addr, FWMark: v.Address.FWMark,
+		Scheduler: v.Scheduler, Flags: v.SchedulerFlags, OnePacket: v.OnePacket,
+	}
+	if v.vip().Is6() {
+		s.Family = ipvs.IPv6
+	}
+	if p := v.Persistence; p != nil {
+		s.Timeout, s.Netmask, s.PE = p.Timeout, p.Netmask, p.Engine
+	}
+	return s.Normal()
+}
+
+// destination is a real server as a director is told, by the address that it
+// has for it.
+func (v *VirtualService) destination(r RealServer, addr netip.Addr) ipvs.Destination {
+	m := v.methodOf(r)
+	port := v.Address.Addr.Port()
+	if r.Port != 0 {
+		port = r.Port
+	}
+	d := ipvs.Destination{
+		Addr: netip.AddrPortFrom(addr, port), Forward: m.Forward, Weight: r.weight(),
+		Upper: r.UpperThreshold, Lower: r.LowerThreshold,
+	}
+	if m.Forward == ipvs.TUN {
+		d.TunType, d.TunPort, d.TunFlags = m.TunType, m.TunPort, m.TunFlags
+	}
+	return d.For(v.service())
+}
+
+// Persistence keeps a client with its real server (ipvsadm(8), -p, -M, --pe).
+type Persistence struct {
+	Pos     source.Pos
+	Timeout time.Duration `yaml:"timeout"`
+	// Netmask is the prefix length by which clients are taken together; 0
+	// means each for itself.
+	Netmask int `yaml:"netmask"`
+	// Engine is "sip" or nothing.
+	Engine string `yaml:"engine"`
+}
+
+// UnmarshalSource reads a timeout alone, too.
+func (p *Persistence) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
+	type plain Persistence
+	p.Timeout = ipvs.DefaultPersistence
+	if n.Kind == yaml.ScalarNode {
+		d.Decode(n, &p.Timeout)
+	} else {
+		d.Decode(n, (*plain)(p))
+		if child(n, "netmask") != nil && p.Netmask == 0 {
+			d.Fail(n, "a netmask of 0 would put all clients on one server; wanted 1 to 32, or to 128 for IPv6")
+		}
+	}
+	p.Pos = d.Pos(n)
+	if p.Timeout == 0 {
+		d.Fail(n, "a persistence of 0 is none; leave the key out")
+	}
 }
 
 // Forwarding is a method of package forward.
-type Forwarding struct{ forward.Method }
+type Forwarding struct {
+	forward.Method
+	pos source.Pos
+}
 
-// UnmarshalSource looks the method up.
+// UnmarshalSource reads the method's words.
 func (f *Forwarding) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 	s, ok := d.Scalar(n, "a forwarding method")
 	if !ok {
 		return
 	}
-	if f.Method, ok = forward.Lookup(s); !ok {
-		d.Fail(n, "%s", source.Unknown("forwarding method", s, forward.Names()))
+	f.pos = d.Pos(n)
+	var err error
+	if f.Method, err = forward.Parse(s); err != nil {
+		d.Fail(n, "%v", err)
 	}
 }
 
@@ -90,7 +196,7 @@ func (p *Placement) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 	}
 	dev, bits, _ := strings.Cut(s, "/")
 	b, err := strconv.Atoi(bits)
-	if err != nil || b < 1 || b > 32 || !validDevice(dev) {
+	if err != nil || b < 1 || b > 128 || !validDevice(dev) {
 		d.Fail(n, "wanted DEVICE/LENGTH such as eth0/32, or none, found %q", s)
 		return
 	}
@@ -146,9 +252,17 @@ type RealServer struct {
 	// Weight is 1 when the lab does not say.
 	Weight *int `yaml:"weight"`
 	// Address is how the director calls the node; absent, it is the node's
-	// address on a network that both are on, or else its first.
-	Address    netip.Addr  `yaml:"address"`
+	// address on a network that both are on, or else its first, of the
+	// service's family where there is one.
+	Address netip.Addr `yaml:"address"`
+	// Port is the real server's own; with DR and TUN it is the service's.
+	Port       uint16      `yaml:"port"`
 	Forwarding *Forwarding `yaml:"forwarding"`
+	// UpperThreshold and LowerThreshold are the numbers of connections above
+	// which the server takes no more and below which it does again; 0 is no
+	// bound (ipvsadm(8), -x and -y).
+	UpperThreshold uint32 `yaml:"upper_threshold"`
+	LowerThreshold uint32 `yaml:"lower_threshold"`
 }
 
 // UnmarshalSource reads the short form, the node's name, too.
@@ -160,8 +274,8 @@ func (r *RealServer) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 		d.Decode(n, (*plain)(r))
 	}
 	r.Pos = d.Pos(n)
-	if r.Address.IsValid() && !r.Address.Is4() {
-		d.Fail(n, "address %s: only IPv4 addresses are known yet", strconv.Quote(r.Address.String()))
+	if r.Address.IsValid() && !plainAddr(r.Address) {
+		d.Fail(n, "address %s: wanted a plain IPv4 or IPv6 address", strconv.Quote(r.Address.String()))
 	}
 	if r.Weight != nil && (*r.Weight < 0 || *r.Weight > ipvs.MaxWeight) {
 		d.Fail(n, "weight %d is not from 0 to %d", *r.Weight, ipvs.MaxWeight)

@@ -44,9 +44,13 @@ type Action struct {
 	Kind string
 
 	Request   *Request
+	Release   *Release
+	Wait      *Wait
+	Daemon    *DaemonChange
 	Ping      *Ping
 	Run       *Run
 	Flush     []string // nodes; empty means all
+	Zero      []string // directors
 	Write     *Write
 	Save      *Save
 	Restore   *Save
@@ -58,26 +62,6 @@ type Action struct {
 	Omit  *Mutate
 	// Ops are what the change does, worked out by Plan.
 	Ops []topology.Op
-}
-
-// Request is a curl-style request: a new connection each.
-type Request struct {
-	Pos source.Pos
-	// To is a virtual service, a node, or ADDRESS[:PORT].
-	To string `yaml:"to,required"`
-	// From is the node that asks: the client, when the lab has only one node
-	// that is neither director nor real server.
-	From string `yaml:"from"`
-	// Count is how many are sent, one after another; 1 when not given.
-	Count int `yaml:"count"`
-	// Concurrency is how many of them are under way at once; 1 when not given.
-	Concurrency int    `yaml:"concurrency"`
-	Path        string `yaml:"path"`
-	// Timeout bounds each request, as curl -m does; DefaultTimeout when not
-	// given.
-	Timeout time.Duration `yaml:"timeout"`
-
-	Addr netip.AddrPort `yaml:"-"`
 }
 
 // DefaultTimeout bounds a request or a ping where the lab does not.
@@ -159,6 +143,10 @@ type action func(d *source.Decoder, n *yaml.Node, a *Action)
 func actions() map[string]action {
 	return map[string]action{
 		"request":          func(d *source.Decoder, n *yaml.Node, a *Action) { decodeInto(d, n, &a.Request) },
+		"release":          func(d *source.Decoder, n *yaml.Node, a *Action) { decodeInto(d, n, &a.Release) },
+		"wait":             func(d *source.Decoder, n *yaml.Node, a *Action) { decodeInto(d, n, &a.Wait) },
+		"stop":             func(d *source.Decoder, n *yaml.Node, a *Action) { decodeInto(d, n, &a.Daemon) },
+		"start":            func(d *source.Decoder, n *yaml.Node, a *Action) { decodeInto(d, n, &a.Daemon) },
 		"ping":             func(d *source.Decoder, n *yaml.Node, a *Action) { decodeInto(d, n, &a.Ping) },
 		"run":              func(d *source.Decoder, n *yaml.Node, a *Action) { decodeInto(d, n, &a.Run) },
 		"write":            func(d *source.Decoder, n *yaml.Node, a *Action) { decodeInto(d, n, &a.Write) },
@@ -168,6 +156,7 @@ func actions() map[string]action {
 		"link":             func(d *source.Decoder, n *yaml.Node, a *Action) { decodeInto(d, n, &a.Link) },
 		"mutate":           func(d *source.Decoder, n *yaml.Node, a *Action) { decodeInto(d, n, &a.Omit) },
 		"flush_neighbours": decodeFlush,
+		"zero":             func(d *source.Decoder, n *yaml.Node, a *Action) { d.Decode(n, &a.Zero) },
 		"change": func(d *source.Decoder, n *yaml.Node, a *Action) {
 			for range d.Pairs(n) { // records what is no mapping, and keys that come twice
 			}
@@ -236,14 +225,7 @@ func (a *Action) defaults(d *source.Decoder, n *yaml.Node) {
 	}
 	switch {
 	case a.Request != nil:
-		r := a.Request
-		bound("count", r.Count, maxCount)
-		bound("concurrency", r.Concurrency, maxConcurrency)
-		timeout(&r.Timeout, DefaultTimeout)
-		r.Count, r.Concurrency, r.Path = cmp.Or(r.Count, 1), cmp.Or(r.Concurrency, 1), cmp.Or(r.Path, "/")
-		if !strings.HasPrefix(r.Path, "/") || strings.ContainsFunc(r.Path, func(c rune) bool { return c <= ' ' || c > '~' }) {
-			d.Fail(n, "path %q: wanted / and then what may stand in a URL; write other characters as in %%20", r.Path)
-		}
+		a.Request.defaults(d, n)
 	case a.Ping != nil:
 		bound("count", a.Ping.Count, maxCount)
 		timeout(&a.Ping.Timeout, time.Second)
@@ -290,11 +272,13 @@ func (a *Action) Changes() bool { return a.patch != nil || a.Link != nil || a.Om
 func (a *Action) Words() string {
 	switch {
 	case a.Request != nil:
-		s := fmt.Sprintf("%s: curl http://%s%s", a.Request.From, a.Request.Addr, a.Request.Path)
-		if a.Request.Count > 1 {
-			s += fmt.Sprintf(" (%d times)", a.Request.Count)
-		}
-		return s
+		return a.Request.words()
+	case a.Release != nil:
+		return a.Release.words()
+	case a.Wait != nil:
+		return "wait for the requests in the background"
+	case a.Daemon != nil:
+		return a.Daemon.words(a.Kind)
 	case a.Ping != nil:
 		return fmt.Sprintf("%s: ping -c %d %s", a.Ping.From, a.Ping.Count, a.Ping.Addr)
 	case a.Run != nil:
@@ -307,6 +291,8 @@ func (a *Action) Words() string {
 		return fmt.Sprintf("%s: restore the %s table from %s", a.Restore.Node, a.Restore.Table, a.Restore.File)
 	case a.Systemctl != nil:
 		return fmt.Sprintf("%s: systemctl %s %s", a.Systemctl.Node, a.Systemctl.Verb, a.Systemctl.Unit)
+	case a.Zero != nil:
+		return strings.Join(a.Zero, ", ") + ": ipvsadm -Z"
 	case a.Kind == "flush_neighbours":
 		if len(a.Flush) == 0 {
 			return "every node: ip neigh flush all"
