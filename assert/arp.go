@@ -3,6 +3,7 @@ package assert
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -12,11 +13,11 @@ import (
 	"gopkg.in/yaml.v3"
 
 	"github.com/lvslab/lvslab/topology"
-	"github.com/lvslab/lvslab/topology/capture"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
-// arpOwner checks who answers ARP for an address, as heard where it was asked.
+// arpOwner checks who answers ARP for an address, or NDP for one of IPv6, as
+// heard where it was asked.
 type arpOwner struct {
 	head
 	Address string   `yaml:"address,required"`
@@ -48,9 +49,10 @@ func (c *arpOwner) Begin(_ context.Context, env Env) (Pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	wanted := fmt.Sprintf("%s hears ARP answers for %s from %s alone", c.At, addr, strings.Join(c.Is, ", "))
+	proto := protocolOf(addr)
+	wanted := fmt.Sprintf("%s hears %s answers for %s from %s alone", c.At, proto, addr, strings.Join(c.Is, ", "))
 	if len(c.Is) == 0 {
-		wanted = fmt.Sprintf("%s hears no ARP answer for %s", c.At, addr)
+		wanted = fmt.Sprintf("%s hears no %s answer for %s", c.At, proto, addr)
 	}
 	return judge(func(context.Context) (Result, bool) {
 		packets, err := cap.Packets()
@@ -60,14 +62,15 @@ func (c *arpOwner) Begin(_ context.Context, env Env) (Pending, error) {
 		var owners, lines []string
 		asked := false
 		for _, p := range packets {
-			m, ok := capture.ARP(p)
+			m, ok := discoveryOf(p)
 			if !ok {
 				continue
 			}
 			lines = append(lines, packetLine(env, p))
-			asked = asked || p.Outgoing && m.Op == capture.ARPRequest && m.TargetIP == addr
-			if !p.Outgoing && m.Op == capture.ARPReply && m.SenderIP == addr {
-				owners = append(owners, ownerName(env, m))
+			// Who looks for duplicates of an address of its own wants no answer.
+			asked = asked || p.Outgoing && !m.answer && m.target == addr && !m.sender.IsUnspecified()
+			if !p.Outgoing && m.answer && m.target == addr {
+				owners = append(owners, ownerName(env, m.mac))
 			}
 		}
 		slices.Sort(owners)
@@ -81,17 +84,17 @@ func (c *arpOwner) Begin(_ context.Context, env Env) (Pending, error) {
 		}
 		r.Pass = asked && slices.Equal(owners, slices.Sorted(slices.Values(c.Is)))
 		if !r.Pass {
-			r.Evidence = []Evidence{{"ARP at " + c.At + ":" + dev, text(lines)}}
+			r.Evidence = []Evidence{{proto + " at " + c.At + ":" + dev, text(lines)}}
 		}
 		return r, false
 	}), nil
 }
 
-func ownerName(env Env, m capture.ARPMessage) string {
-	if o, ok := env.Owner(m.SenderMAC); ok {
+func ownerName(env Env, mac net.HardwareAddr) string {
+	if o, ok := env.Owner(mac); ok {
 		return o.Node
 	}
-	return m.SenderMAC.String()
+	return mac.String()
 }
 
 // arpRequests checks which address a node gives as its own when it asks.
@@ -157,7 +160,8 @@ func (c *arpRequests) Begin(_ context.Context, env Env) (Pending, error) {
 	if sender == "own" {
 		sender = "its own address"
 	}
-	what := "ARP questions"
+	proto := protocolOf(senders[c.From[0]])
+	what := proto + " questions"
 	if target.IsValid() {
 		what += " for " + target.String()
 	}
@@ -171,19 +175,19 @@ func (c *arpRequests) Begin(_ context.Context, env Env) (Pending, error) {
 		asked := make(map[string]bool)
 		pass := true
 		for _, p := range packets {
-			m, ok := capture.ARP(p)
+			m, ok := discoveryOf(p)
 			if !ok {
 				continue
 			}
 			lines = append(lines, packetLine(env, p))
-			o, ok := env.Owner(m.SenderMAC)
+			o, ok := env.Owner(m.mac)
 			want, mine := senders[o.Node]
-			if !ok || !mine || p.Outgoing || m.Op != capture.ARPRequest || target.IsValid() && m.TargetIP != target {
+			if !ok || !mine || p.Outgoing || m.answer || target.IsValid() && m.target != target || m.sender.Is6() != want.Is6() {
 				continue
 			}
 			asked[o.Node] = true
-			pass = pass && m.SenderIP == want
-			seen = append(seen, fmt.Sprintf("%s asks for %s as %s", o.Node, m.TargetIP, m.SenderIP))
+			pass = pass && m.sender == want
+			seen = append(seen, fmt.Sprintf("%s asks for %s as %s", o.Node, m.target, m.sender))
 		}
 		slices.Sort(seen)
 		r := Result{Wanted: wanted, Seen: strings.Join(slices.Compact(seen), "; ")}
@@ -195,7 +199,7 @@ func (c *arpRequests) Begin(_ context.Context, env Env) (Pending, error) {
 		}
 		r.Pass = pass
 		if !pass {
-			r.Evidence = []Evidence{{"ARP at " + c.At + ":" + dev, text(lines)}}
+			r.Evidence = []Evidence{{proto + " at " + c.At + ":" + dev, text(lines)}}
 		}
 		return r, false
 	}), nil
@@ -292,14 +296,21 @@ func (c *neighbour) Begin(_ context.Context, env Env) (Pending, error) {
 }
 
 func neighbours(n topology.Node) ([]netlink.Neigh, error) {
-	var list []netlink.Neigh
-	var err error
-	for range 5 { // a dump that a change interrupted is asked for again
-		if list, err = n.Netlink().NeighList(0, netlink.FAMILY_V4); err == nil {
-			break
+	var all []netlink.Neigh
+	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
+		var list []netlink.Neigh
+		var err error
+		for range 5 { // a dump that a change interrupted is asked for again
+			if list, err = n.Netlink().NeighList(0, family); err == nil {
+				break
+			}
 		}
+		if err != nil {
+			return nil, fmt.Errorf("node %s: neighbours: %w", n.Name(), err)
+		}
+		all = append(all, list...)
 	}
-	return list, err
+	return all, nil
 }
 
 func neighbourLine(env Env, e netlink.Neigh) string {

@@ -17,6 +17,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/lvslab/lvslab/scenarios/ipvs"
 	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/capture"
 	"github.com/lvslab/lvslab/topology/source"
@@ -81,11 +82,20 @@ type Env interface {
 	// Resolve turns an address, a virtual service's name or a node's name into
 	// an address.
 	Resolve(name string) (netip.Addr, error)
+	// Service is a virtual service of the lab, as its directors are told.
+	Service(name string) (ipvs.Service, bool)
 	// DeviceFor is the node's device by which it reaches an address that is on
 	// one of its networks.
 	DeviceFor(node string, addr netip.Addr) (string, error)
 	// Capture is the step's capture of a node's device, begun on first use.
 	Capture(node, device string) (Capture, error)
+	// WatchLinks begins the step's captures of every link of every node, and
+	// makes sure that all packets have arrived before the step is judged.
+	WatchLinks() error
+	// Links are the captures of all links, those included that the step made.
+	Links() []LinkCapture
+	// Directors are the nodes that balance.
+	Directors() []string
 	// Outcomes are what the step's stimuli came to so far.
 	Outcomes() Outcomes
 	// ReadFile reads a file as the node sees it.
@@ -124,12 +134,18 @@ type Reply struct {
 	Result string
 	// Server is the node that answered, and Peer the address it saw, as its
 	// answer says.
-	Server  string
-	Peer    netip.Addr
-	Status  int
-	Body    string
-	Elapsed time.Duration
-	Err     string
+	Server string
+	Peer   netip.Addr
+	// Protocol is the one on the wire: "tcp", "udp", "sctp", "icmp"; empty when
+	// nothing was sent.
+	Protocol string
+	// Local and Remote are the ends of the connection as the client has them,
+	// Local invalid where there never was a socket.
+	Local, Remote netip.AddrPort
+	Status        int
+	Body          string
+	Elapsed       time.Duration
+	Err           string
 }
 
 // Output is what a command left.
@@ -149,22 +165,35 @@ type decoder func(d *source.Decoder, n *yaml.Node, h head) Check
 func kinds() map[string]decoder {
 	return map[string]decoder{
 		"rotation":     decodeRotation,
+		"sequence":     decodeSequence,
+		"distribution": decodeDistribution,
+		"order":        decodeOrder,
+		"sticky":       decodeSticky,
 		"shares":       decodeShares,
 		"only":         decodeOnly,
+		"path":         decodePath,
+		"packets":      decodePackets,
+		"cost":         decodeCost,
 		"result":       decodeResult,
+		"results":      decodeResults,
 		"status":       decodeStatus,
 		"body":         decodeBody,
+		"bodies":       decodeBodies,
 		"peer":         decodePeer,
 		"arp_owner":    decodeARPOwner,
 		"arp_requests": decodeARPRequests,
 		"neighbour":    decodeNeighbour,
 		"table":        decodeTable,
+		"connections":  decodeConnections,
+		"destination":  decodeDestination,
 		"counter":      decodeCounter,
 		"route":        decodeRoute,
 		"routes":       decodeRoutes,
 		"output":       decodeOutput,
 		"file":         decodeFile,
 		"arp_rules":    decodeARPRules,
+		"iptables":     decodeIptables,
+		"ip6tables":    decodeIptables,
 	}
 }
 

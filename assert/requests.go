@@ -205,14 +205,16 @@ func decodeShares(d *source.Decoder, n *yaml.Node, h head) Check {
 	}}
 }
 
+// results are the outcome words that a lab may wish for.
+func results() []string { return []string{OK, Timeout, Refused, Reset, Unreachable} }
+
 func decodeResult(d *source.Decoder, n *yaml.Node, h head) Check {
 	word, ok := d.Scalar(n, "a result")
 	if !ok {
 		return nil
 	}
-	allowed := []string{OK, Timeout, Refused, Reset, Unreachable}
-	if !slices.Contains(allowed, word) {
-		d.Fail(n, "%s", source.Unknown("result", word, allowed))
+	if !slices.Contains(results(), word) {
+		d.Fail(n, "%s", source.Unknown("result", word, results()))
 		return nil
 	}
 	return &replies{h, "every request ends as: " + word, nil, func(rs []Reply) string {

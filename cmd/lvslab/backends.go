@@ -5,7 +5,9 @@ import (
 	"os"
 
 	"github.com/lvslab/lvslab/runner"
+	"github.com/lvslab/lvslab/runner/guest"
 	"github.com/lvslab/lvslab/runner/host"
+	"github.com/lvslab/lvslab/runner/qemu"
 	"github.com/lvslab/lvslab/runner/uml"
 )
 
@@ -14,7 +16,8 @@ import (
 func backends(log io.Writer) []runner.Backend {
 	return []runner.Backend{
 		host.New(),
-		&uml.Backend{Env: os.Getenv, Config: uml.Config{Log: log}},
+		&uml.Backend{Env: os.Getenv, Modules: guest.Modules, Config: uml.Config{Log: log}},
+		&qemu.Backend{Env: os.Getenv, Modules: guest.Modules, Config: qemu.Config{Log: log}},
 	}
 }
 

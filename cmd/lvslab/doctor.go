@@ -17,8 +17,10 @@ import (
 
 	"github.com/lvslab/lvslab/labs"
 	"github.com/lvslab/lvslab/runner"
+	"github.com/lvslab/lvslab/runner/guest"
 	"github.com/lvslab/lvslab/runner/host"
 	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/qemu"
 	"github.com/lvslab/lvslab/runner/uml"
 	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/probe"
@@ -31,7 +33,8 @@ func (a *app) doctorCmd() *cobra.Command {
 		Short: "Tell what this machine can run, what it lacks, and how to mend it",
 		Long: `Doctor tries what the shipped labs need: each feature of this machine's own
 kernel, in scratch namespaces and without loading a module, and a guest kernel on
-every rung of isolation, by booting it. It changes nothing.
+every rung of isolation, by booting it. Of QEMU it looks whether it is there. It
+changes nothing.
 
 Exit status: 0 all shipped labs can run here, 1 they cannot.`,
 		Args: cobra.NoArgs,
@@ -63,10 +66,12 @@ type diagnosis struct {
 	// need.
 	Host hostDiagnosis `json:"host"`
 	UML  umlDiagnosis  `json:"uml"`
+	QEMU qemuDiagnosis `json:"qemu"`
 	// Apt says whether kernel install can work.
 	Apt     trait   `json:"apt"`
 	Folders []trait `json:"folders"`
-	// Auto is the backend that --kernel auto takes; empty for none.
+	// Auto is the backend that --kernel auto takes, or "uml and qemu"; empty
+	// for none.
 	Auto string `json:"auto,omitempty"`
 	// Ready says that all shipped labs can run.
 	Ready bool `json:"ready"`
@@ -106,6 +111,18 @@ type umlDiagnosis struct {
 	// that guests boot on.
 	Rungs []trait `json:"rungs"`
 	Taken string  `json:"taken,omitempty"`
+	// Lacks are the features that some shipped lab needs and the kernel has
+	// not.
+	Lacks []string `json:"lacks,omitempty"`
+}
+
+type qemuDiagnosis struct {
+	Verdict string `json:"verdict"`
+	Why     string `json:"why,omitempty"`
+	// Kernel is the guest kernel, "qemu 6.1.0-9-amd64 (cache)"; Image its path.
+	Kernel string   `json:"kernel,omitempty"`
+	Image  string   `json:"image,omitempty"`
+	Fix    []string `json:"fix,omitempty"`
 }
 
 // The words of verdicts.
@@ -116,43 +133,55 @@ const (
 )
 
 func diagnose(ctx context.Context) (*diagnosis, error) {
-	needs, err := shippedNeeds()
+	byLab, err := shippedNeeds()
 	if err != nil {
 		return nil, err
 	}
+	var needs []topology.Feature
+	for _, l := range byLab {
+		needs = append(needs, l.Needs...)
+	}
+	slices.Sort(needs)
+	needs = slices.Compact(needs)
 	d := &diagnosis{Version: jsonVersion, Machine: thisMachine(), Apt: aptTools(), Folders: folders()}
 	d.Host = diagnoseHost(ctx, needs)
 	d.UML = diagnoseUML(ctx)
+	d.UML.Lacks = (&uml.Backend{Env: os.Getenv, Modules: guest.Modules}).Can(ctx, needs).Lacks
+	d.QEMU = diagnoseQEMU(ctx, needs)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	if b, _, err := runner.Choose(ctx, backends(nil), runner.Auto, needs); err == nil {
-		d.Auto = b.Name()
+	if shares, err := runner.Assign(ctx, backends(nil), runner.Auto, byLab); err == nil {
+		var names []string
+		for _, s := range shares {
+			names = append(names, s.Backend.Name())
+		}
+		d.Auto = strings.Join(names, " and ")
 	}
 	d.Ready = d.Host.Verdict == yes || d.UML.Verdict == yes
 	d.Next = d.next()
 	return d, nil
 }
 
-// shippedNeeds are the features that some shipped lab needs.
-func shippedNeeds() ([]topology.Feature, error) {
+// shippedNeeds are the features that each shipped lab needs.
+func shippedNeeds() ([]runner.LabNeeds, error) {
 	shipped, err := shippedLabs(labs.All())
 	if err != nil {
 		return nil, err
 	}
-	var needs []topology.Feature
+	var all []runner.LabNeeds
 	for _, l := range shipped {
 		p, err := l.Plan()
 		if err != nil {
 			return nil, err
 		}
-		needs = append(needs, p.Needs...)
+		needs := slices.Clone(p.Needs)
 		if l.UsesFiles() {
 			needs = append(needs, probe.Overlay)
 		}
+		all = append(all, runner.LabNeeds{Lab: l.Name, Needs: needs})
 	}
-	slices.Sort(needs)
-	return slices.Compact(needs), nil
+	return all, nil
 }
 
 func thisMachine() machine {
@@ -238,6 +267,24 @@ func diagnoseUML(ctx context.Context) umlDiagnosis {
 		u.Why = "no guest boots here"
 	}
 	return u
+}
+
+// diagnoseQEMU looks for what a boot needs, and boots nothing: that takes
+// seconds.
+func diagnoseQEMU(ctx context.Context, needs []topology.Feature) qemuDiagnosis {
+	b := &qemu.Backend{Env: os.Getenv, Modules: guest.Modules}
+	a := b.Can(ctx, needs)
+	q := qemuDiagnosis{Verdict: a.Verdict.String(), Why: a.Why, Fix: a.Fix}
+	k, err := kernel.QEMU.Find(os.Getenv)
+	if err != nil {
+		return q
+	}
+	q.Kernel, q.Image = k.String(), k.Image
+	if err := kernel.Verify(k); err != nil {
+		q.Verdict, q.Why = no, err.Error()
+		q.Fix = []string{kernel.QEMU.InstallCommand() + " --force"}
+	}
+	return q
 }
 
 // aptTools says whether kernel install finds what it works with.

@@ -17,7 +17,7 @@ func (a *app) printDiagnosis(d *diagnosis) {
 	fmt.Fprintf(a.out, "\nIts own kernel (--kernel host) %s\n", capability(d.Host.Verdict))
 	a.features(d.Host.Features)
 
-	fmt.Fprintf(a.out, "\nA guest kernel (--kernel uml) %s\n", capability(d.UML.Verdict))
+	fmt.Fprintf(a.out, "\nA guest kernel (--kernel uml) %s%s\n", capability(d.UML.Verdict), but(d.UML.Lacks))
 	if d.UML.Image != "" {
 		a.row(yes, d.UML.Kernel+": "+d.UML.Image, nil)
 	}
@@ -34,6 +34,12 @@ func (a *app) printDiagnosis(d *diagnosis) {
 	if d.UML.Image == "" || d.Apt.Verdict != yes {
 		a.row(d.Apt.Verdict, d.Apt.Why, d.Apt.Fix)
 	}
+
+	fmt.Fprintf(a.out, "\nThe generic kernel in QEMU (--kernel qemu) %s\n", capability(d.QEMU.Verdict))
+	if d.QEMU.Image != "" {
+		a.row(yes, d.QEMU.Kernel+": "+d.QEMU.Image, nil)
+	}
+	a.row(d.QEMU.Verdict, d.QEMU.Why, d.QEMU.Fix)
 
 	fmt.Fprint(a.out, "\nPlaces: the cache of kernels, and where a guest on the rung bare could have its memory\n")
 	for _, t := range d.Folders {
@@ -91,6 +97,14 @@ func (a *app) features(all []trait) {
 		}
 		a.row(t.Verdict, strings.Join(names, ", ")+": "+t.Why, t.Fix)
 	}
+}
+
+// but excepts the labs that a kernel skips.
+func but(lacks []string) string {
+	if len(lacks) == 0 {
+		return ""
+	}
+	return " but those that need " + strings.Join(lacks, ", ")
 }
 
 func capability(verdict string) string {

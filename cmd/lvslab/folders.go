@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lvslab/lvslab/runner/kernel"
 	"github.com/lvslab/lvslab/runner/uml"
 )
 
@@ -38,9 +39,6 @@ func folders() []trait {
 	return all
 }
 
-// installNeeds is what kernel install wants free, in bytes.
-const installNeeds = 400 << 20
-
 func cacheTrait() trait {
 	dir, err := cacheFolder()
 	if err != nil {
@@ -51,8 +49,8 @@ func cacheTrait() trait {
 	switch {
 	case err != nil:
 		t.Verdict, t.Why = no, err.Error()+": kernel install cannot use it; XDG_CACHE_HOME names another"
-	case free < installNeeds:
-		t.Verdict, t.Why = no, fmt.Sprintf("%d MB free, kernel install takes %d", free>>20, int64(installNeeds)>>20)
+	case free < kernel.RoomNeeded:
+		t.Verdict, t.Why = no, fmt.Sprintf("%d MB free, kernel install takes %d", free>>20, int64(kernel.RoomNeeded)>>20)
 	default:
 		t.Why = fmt.Sprintf("kernel install writes here; %d MB free", free>>20)
 	}

@@ -4,12 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/user"
+	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/qemu"
+	"github.com/lvslab/lvslab/topology/source"
 )
 
 func (a *app) kernelCmd() *cobra.Command {
@@ -17,7 +20,8 @@ func (a *app) kernelCmd() *cobra.Command {
 		Use:   "kernel",
 		Short: "Fetch and list the kernels that guests boot",
 		Example: `  lvslab kernel install         fetch one into your cache, without root
-  lvslab kernel list            those that are here, the one that is taken first`,
+  lvslab kernel install qemu    one with more in it, for --kernel qemu
+  lvslab kernel list            those that are here, the ones that are taken first`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownVerb(c, args[0])
@@ -32,28 +36,39 @@ func (a *app) kernelCmd() *cobra.Command {
 func (a *app) kernelInstallCmd() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
-		Use:   "install",
-		Short: "Fetch Debian's User-Mode Linux into your cache, without root",
-		Long: `Install downloads the package user-mode-linux from the apt sources of this
-machine, unpacks it into the cache of the user, and verifies it. It needs
-apt-get and dpkg, no root, and changes nothing of the system. Where a kernel is
-in the cache already, it does nothing.
+		Use:   "install [uml|qemu]",
+		Short: "Fetch a kernel of Debian's into your cache, without root",
+		Long: `Install downloads a kernel from the apt sources of this machine, unpacks it into
+the cache of the user, and verifies it: User-Mode Linux (the package
+user-mode-linux), or for --kernel qemu the generic kernel (linux-image-amd64,
+from Debian's backports where the mirror has them). It needs apt-get and dpkg and
+no root, and changes nothing of the system. Where a kernel is in the cache
+already, it does nothing. QEMU itself is not fetched: that takes root.
 
-LVSLAB_UML=/path/to/linux.uml names another kernel and wins over the cache.`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			k, there := installed()
+LVSLAB_UML=/path/to/linux.uml names another kernel and wins over the cache, and so
+does LVSLAB_QEMU_KERNEL=/path/to/vmlinuz.`,
+		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), onlyKinds),
+		ValidArgs: []string{string(kernel.UML), string(kernel.QEMU)},
+		RunE: func(c *cobra.Command, args []string) error {
+			kind := kernel.UML
+			if len(args) > 0 {
+				kind = kernel.Kind(args[0])
+			}
+			k, there := installed(kind)
 			if there && !force {
 				fmt.Fprintf(a.out, "already installed: %s in %s (--force fetches it again)\n", k, filepath.Dir(k.Image))
 			} else {
 				var err error
-				if k, err = kernel.Install(c.Context(), os.Getenv, a.err); err != nil {
+				if k, err = kind.Install(c.Context(), os.Getenv, a.err); err != nil {
 					return err
 				}
 				fmt.Fprintf(a.out, "%s is ready: %s\n", k, k.Image)
 			}
-			if image := os.Getenv("LVSLAB_UML"); image != "" {
-				a.complain("LVSLAB_UML is set, so guests boot %s and not this one", image)
+			if image := os.Getenv(kind.Variable()); image != "" {
+				a.complain("%s is set, so guests boot %s and not this one", kind.Variable(), image)
+			}
+			if _, err := exec.LookPath(qemu.Program); kind == kernel.QEMU && err != nil {
+				a.complain("QEMU itself is not here; get it with: %s", qemu.InstallProgram)
 			}
 			return nil
 		},
@@ -62,9 +77,22 @@ LVSLAB_UML=/path/to/linux.uml names another kernel and wins over the cache.`,
 	return c
 }
 
+// onlyKinds holds the argument of kernel install to the kinds that there are.
+func onlyKinds(c *cobra.Command, args []string) error {
+	for _, arg := range args {
+		if !slices.Contains(c.ValidArgs, arg) {
+			return usageError{errors.New(source.Unknown("kernel", arg, c.ValidArgs))}
+		}
+	}
+	return nil
+}
+
+// kinds are those of kernels, the preferred first.
+var kinds = [...]kernel.Kind{kernel.UML, kernel.QEMU}
+
 // installed is the kernel of the cache that guests boot, if it is sound.
-func installed() (kernel.Kernel, bool) {
-	all, _ := kernel.List(os.Getenv) // what is wrong with others is for list
+func installed(kind kernel.Kind) (kernel.Kernel, bool) {
+	all, _ := kind.List(os.Getenv) // what is wrong with others is for list
 	for _, k := range all {
 		if k.Source == kernel.FromCache {
 			return k, kernel.Verify(k) == nil
@@ -77,11 +105,12 @@ func (a *app) kernelListCmd() *cobra.Command {
 	var format *formatFlag
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List the kernels that are here, the one that is taken first",
+		Short: "List the kernels that are here, the ones that are taken first",
 		Long: `List names every kernel that guests could boot and verifies it: a kernel of the
-cache by its SHA-256, one from elsewhere by reading it. The first is the one that
-is taken. LVSLAB_UML=/path/to/linux.uml comes before the cache, the cache before
-the system's own.
+cache by its SHA-256, one from elsewhere by reading it. The first of each kind,
+uml and qemu, is the one that is taken. LVSLAB_UML=/path/to/linux.uml and
+LVSLAB_QEMU_KERNEL=/path/to/vmlinuz come before the cache, the cache before the
+system's own.
 
 Exit status: 0 there is a kernel and all are sound, 1 otherwise.`,
 		Args: cobra.NoArgs,
@@ -135,11 +164,18 @@ func listKernels() kernelList {
 	if l.Cache, err = cacheFolder(); err != nil {
 		l.Problems = append(l.Problems, err.Error())
 	}
-	taken, _ := kernel.Find(os.Getenv) // an error of it is among List's
-	all, problems := kernel.List(os.Getenv)
+	for _, kind := range kinds {
+		l.add(kind)
+	}
+	return l
+}
+
+func (l *kernelList) add(kind kernel.Kind) {
+	taken, _ := kind.Find(os.Getenv) // an error of it is among List's
+	all, problems := kind.List(os.Getenv)
 	for _, k := range all {
 		lk := listedKernel{
-			Name: k.Name, Release: k.Release, Package: k.Version, Source: k.Source,
+			Name: string(k.Name), Release: k.Release, Package: k.Version, Source: k.Source,
 			Image: k.Image, Modules: k.Modules, Taken: k.Image == taken.Image, Verified: true,
 		}
 		if err := kernel.Verify(k); err != nil {
@@ -150,7 +186,6 @@ func listKernels() kernelList {
 	for _, err := range problems {
 		l.Problems = append(l.Problems, err.Error())
 	}
-	return l
 }
 
 func (a *app) printKernels(l kernelList) {
@@ -197,20 +232,8 @@ func sourceWords(source string) string {
 	return source
 }
 
-// cacheFolder is where kernel.Install puts kernels. As there, a HOME that is not
-// set is the one that the system knows.
+// cacheFolder is where kernel.Install puts kernels, a folder for each kind.
 func cacheFolder() (string, error) {
-	base := os.Getenv("XDG_CACHE_HOME")
-	if !filepath.IsAbs(base) {
-		home := os.Getenv("HOME")
-		if !filepath.IsAbs(home) {
-			u, err := user.Current()
-			if err != nil || !filepath.IsAbs(u.HomeDir) {
-				return "", errors.New("HOME and XDG_CACHE_HOME are not set")
-			}
-			home = u.HomeDir
-		}
-		base = filepath.Join(home, ".cache")
-	}
-	return filepath.Join(base, "lvslab", "kernels", "uml"), nil
+	dir, err := kernel.UML.CacheDir(os.Getenv)
+	return filepath.Dir(dir), err
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lvslab/lvslab/labs"
+	"github.com/lvslab/lvslab/scenarios"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
@@ -49,12 +50,42 @@ type listedLab struct {
 	Title string `json:"title"`
 	About string `json:"about,omitempty"`
 	Steps int    `json:"steps"`
+	// Combinations is how many labs the matrix of the file makes, 0 where it
+	// has none; Name and Title are then what they have in common.
+	Combinations int `json:"combinations,omitempty"`
+}
+
+// listed are labs as they are listed: a matrix is one line.
+func listed(labs []*scenarios.Lab) []listedLab {
+	var out []listedLab
+	at := make(map[string]int)
+	for _, l := range labs {
+		e := listedLab{Name: l.Name, Title: l.Title, About: l.About, Steps: len(l.Steps)}
+		if m := l.Matrix; m != nil {
+			if i, again := at[m.Of]; again {
+				out[i].Combinations++
+				continue
+			}
+			at[m.Of] = len(out)
+			e.Name, e.Title, e.Combinations = m.Of, m.Title, 1
+		}
+		out = append(out, e)
+	}
+	return out
+}
+
+// line is a lab's title, with the number of labs that it stands for.
+func (l listedLab) line() string {
+	if l.Combinations == 0 {
+		return visible(l.Title)
+	}
+	return fmt.Sprintf("%s (%d combinations)", visible(l.Title), l.Combinations)
 }
 
 // shippedChapters are the chapters that hold labs, or what the words pick of
 // them.
 func shippedChapters(words []string) ([]listedChapter, error) {
-	s := &selection{shipped: make(map[string]bool)}
+	s := newSelection()
 	if len(words) == 0 {
 		s.addShipped(labs.All())
 	}
@@ -76,9 +107,9 @@ func shippedChapters(words []string) ([]listedChapter, error) {
 	chapters := []listedChapter{}
 	for _, name := range labs.Chapters() {
 		chapter := listedChapter{Name: name}
-		for _, l := range c.labs {
+		for _, l := range listed(c.labs) {
 			if strings.HasPrefix(l.Name, name+"/") {
-				chapter.Labs = append(chapter.Labs, listedLab{Name: l.Name, Title: l.Title, About: l.About, Steps: len(l.Steps)})
+				chapter.Labs = append(chapter.Labs, l)
 			}
 		}
 		if len(chapter.Labs) > 0 {
@@ -104,7 +135,7 @@ func (a *app) printChapters(chapters []listedChapter, verbose bool) {
 			if verbose && j > 0 {
 				fmt.Fprintln(a.out)
 			}
-			fmt.Fprintf(a.out, "  %s  %s\n", pad(l.Name, width), visible(l.Title))
+			fmt.Fprintf(a.out, "  %s  %s\n", pad(l.Name, width), l.line())
 			if verbose {
 				for line := range strings.Lines(strings.TrimSpace(l.About)) {
 					fmt.Fprintln(a.out, strings.TrimRight("      "+visible(strings.TrimRight(line, "\n")), " "))

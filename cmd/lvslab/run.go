@@ -21,6 +21,7 @@ func (a *app) runCmd() *cobra.Command {
 	var format *formatFlag
 	var strict bool
 	var omit []string
+	var pcap string
 	c := &cobra.Command{
 		Use:   "run [LAB|CHAPTER|FILE|FOLDER]...",
 		Short: "Run labs and print their verdicts (all shipped labs when none is named)",
@@ -55,10 +56,19 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 				return err
 			}
 			o.Files = sel.files
+			if sel.partial() {
+				o.Labs = chosen.names()
+			}
 			for _, r := range omit {
 				o.Omit = append(o.Omit, topology.Role(r))
 			}
 			sink := a.sink(*format, o.Verbose, chosen)
+			if pcap != "" {
+				o.Capture = true
+				if sink, err = report.Captures(pcap, a.err, sink); err != nil {
+					return usageError{fmt.Errorf("--pcap: %w", err)}
+				}
+			}
 			counts, err := runner.Run(c.Context(), o, sink.Event)
 			if cerr := sink.Close(); err == nil {
 				err = cerr
@@ -76,6 +86,7 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 	f.BoolVarP(&o.Verbose, "verbose", "v", false, "show every step and what was done")
 	f.BoolVar(&o.FailFast, "fail-fast", false, "stop after the first lab that fails or is broken")
 	f.DurationVar(&o.Timeout, "timeout", 0, "bound each lab (default 2m0s)")
+	f.StringVar(&pcap, "pcap", "", "write all packets of each step to `DIR`/LAB/STEP.pcapng, for tcpdump -r and wireshark")
 	f.BoolVar(&strict, "strict", false, "a skipped lab is a failure")
 	f.StringSliceVar(&omit, "omit", nil, "leave out all that plays a `role` (such as arp-announce), on purpose")
 	return c

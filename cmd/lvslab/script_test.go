@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/lvslab/lvslab/runner/guest"
 	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/qemu"
 )
 
 func TestMain(m *testing.M) {
@@ -58,6 +60,12 @@ func setupScript(e *testscript.Env) error {
 		e.Setenv("LVSLAB_UML", k.Image)
 		e.Setenv("LVSLAB_UML_MODULES", k.Modules)
 	}
+	// A script that boots QEMU takes these for LVSLAB_QEMU_KERNEL and so on:
+	// what the others print must not depend on what is installed.
+	if k, err := kernel.QEMU.Find(os.Getenv); err == nil {
+		e.Setenv("QEMU_KERNEL", k.Image)
+		e.Setenv("QEMU_MODULES", k.Modules)
+	}
 	return nil
 }
 
@@ -72,6 +80,8 @@ func condition(name string) (bool, error) {
 			return false, fmt.Errorf("LVSLAB_REQUIRE is set, and no guest can be booted: %w", err)
 		}
 		return err == nil, nil
+	case "qemu", "twos":
+		return qemuCondition(name)
 	case "system-kernel":
 		_, err := os.Stat("/usr/bin/linux.uml")
 		return err == nil, nil
@@ -79,6 +89,31 @@ func condition(name string) (bool, error) {
 		return os.Geteuid() == 0, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
+}
+
+// qemuCondition says whether a guest can be booted in QEMU ("qemu"), and whether
+// its kernel has the scheduler twos.
+func qemuCondition(name string) (bool, error) {
+	self, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		return false, err
+	}
+	defer self.Close()
+	if self.Section(".interp") != nil {
+		return false, nil // an init from an initramfs must be static
+	}
+	k, err := kernel.QEMU.Find(os.Getenv)
+	if err == nil {
+		_, err = exec.LookPath(qemu.Program)
+	}
+	if err != nil && os.Getenv("LVSLAB_REQUIRE") != "" {
+		return false, fmt.Errorf("LVSLAB_REQUIRE is set, and QEMU cannot boot a guest: %w", err)
+	}
+	if err != nil || name == "qemu" {
+		return err == nil, nil
+	}
+	m, err := k.ReadModules()
+	return err == nil && m.Has("ip_vs_twos"), err
 }
 
 // cmdStatus runs a program that must end with a status: status 2 lvslab check x.
@@ -141,7 +176,7 @@ func cmdInterrupt(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, ts.Getenv("LVSLAB"), args[3:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "LVSLAB_UML", "LVSLAB_UML_MODULES"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "LVSLAB_UML", "LVSLAB_UML_MODULES", "LVSLAB_QEMU_KERNEL", "LVSLAB_QEMU_MODULES"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	var once sync.Once

@@ -21,21 +21,34 @@ type selection struct {
 	// argOf is, by place in files, the argument that names the file on a
 	// command line.
 	argOf []string
+	// only are, by place in files, the labs that were asked for by name; nil
+	// where the whole file was.
+	only [][]string
 	// errs are the arguments that stand for nothing and the files that cannot
 	// be read; load tells them together with what is wrong inside the others.
 	errs source.List
-	// What is in it already: shipped labs by name, files by identity.
-	shipped map[string]bool
-	onDisk  []os.FileInfo
+	// What is in it already: the places in files of shipped ones by name, and
+	// of those on disk by identity.
+	shipped map[string]int
+	onDisk  []onDisk
 }
+
+// onDisk is a file that is in a selection.
+type onDisk struct {
+	info  os.FileInfo
+	place int
+}
+
+func newSelection() *selection { return &selection{shipped: make(map[string]int)} }
 
 // pick turns arguments into lab files: names of shipped labs ("dr/arptables"),
 // chapters ("dr"), files and folders. No argument means all shipped labs. An
 // argument that ends in .yaml, or begins with a dot or a slash, is a path; of
 // any other, the shipped name wins over a path. A file that comes twice is taken
-// once.
+// once. Of a file that holds several labs, one is named behind a slash:
+// "matrix/all/dr-tcp-rr", "my.yaml/dr-tcp-rr".
 func pick(args []string) *selection {
-	s := &selection{shipped: make(map[string]bool)}
+	s := newSelection()
 	if len(args) == 0 {
 		s.addShipped(labs.All())
 		return s
@@ -47,11 +60,45 @@ func pick(args []string) *selection {
 			s.errs.Add(source.Pos{}, "an empty argument; wanted the name of a lab, a chapter, a file or a folder")
 		case len(found) > 0 && !looksLikePath(arg):
 			s.addShipped(found)
+		case !looksLikePath(arg) && s.addShippedPart(strings.Trim(arg, "/")):
 		default:
 			s.addDisk(arg)
 		}
 	}
 	return s
+}
+
+// add puts a file in, or more of one that is in it already.
+func (s *selection) add(place int, f wire.File, arg string, lab string) int {
+	var only []string
+	if lab != "" {
+		only = []string{lab}
+	}
+	if place < 0 {
+		s.files, s.argOf, s.only = append(s.files, f), append(s.argOf, arg), append(s.only, only)
+		return len(s.files) - 1
+	}
+	if lab == "" {
+		s.only[place] = nil
+	} else if s.only[place] != nil {
+		s.only[place] = append(s.only[place], lab)
+	}
+	return place
+}
+
+// addShippedPart adds one lab of a shipped file that holds several.
+func (s *selection) addShippedPart(name string) bool {
+	for _, f := range labs.All() {
+		if strings.HasPrefix(name, f.Name+"/") {
+			place, in := s.shipped[f.Name]
+			if !in {
+				place = -1
+			}
+			s.shipped[f.Name] = s.add(place, f, f.Name, name)
+			return true
+		}
+	}
+	return false
 }
 
 func looksLikePath(arg string) bool {
@@ -66,10 +113,11 @@ func isLabFile(path string) bool {
 
 func (s *selection) addShipped(files []wire.File) {
 	for _, f := range files {
-		if !s.shipped[f.Name] {
-			s.shipped[f.Name] = true
-			s.files, s.argOf = append(s.files, f), append(s.argOf, f.Name)
+		place, in := s.shipped[f.Name]
+		if !in {
+			place = -1
 		}
+		s.shipped[f.Name] = s.add(place, f, f.Name, "")
 	}
 }
 
@@ -77,6 +125,7 @@ func (s *selection) addShipped(files []wire.File) {
 func (s *selection) addDisk(arg string) {
 	info, err := os.Stat(arg)
 	switch {
+	case err != nil && s.addDiskPart(arg):
 	case errors.Is(err, fs.ErrNotExist):
 		s.errs.Add(source.Pos{}, "%v", notFound(arg))
 	case err != nil:
@@ -84,8 +133,23 @@ func (s *selection) addDisk(arg string) {
 	case info.IsDir():
 		s.addFolder(arg)
 	default:
-		s.addFile(arg, scenarios.NameOf(arg), info)
+		s.addFile(arg, scenarios.NameOf(arg), "", info)
 	}
+}
+
+// addDiskPart adds one lab of a file that holds several: "my.yaml/dr-tcp-rr".
+func (s *selection) addDiskPart(arg string) bool {
+	for i := range len(arg) {
+		if arg[i] != '/' || !isLabFile(arg[:i]) {
+			continue
+		}
+		if info, err := os.Stat(arg[:i]); err == nil && info.Mode().IsRegular() {
+			name := scenarios.NameOf(arg[:i])
+			s.addFile(arg[:i], name, name+arg[i:], info)
+			return true
+		}
+	}
+	return false
 }
 
 func (s *selection) addFolder(arg string) {
@@ -114,7 +178,7 @@ func (s *selection) addFolder(arg string) {
 			return err
 		}
 		found = true
-		s.addFile(path, strings.ToLower(strings.TrimSuffix(filepath.ToSlash(rel), filepath.Ext(rel))), info)
+		s.addFile(path, strings.ToLower(strings.TrimSuffix(filepath.ToSlash(rel), filepath.Ext(rel))), "", info)
 		return nil
 	})
 	switch {
@@ -125,18 +189,20 @@ func (s *selection) addFolder(arg string) {
 	}
 }
 
-func (s *selection) addFile(path, name string, info os.FileInfo) {
-	if slices.ContainsFunc(s.onDisk, func(o os.FileInfo) bool { return os.SameFile(o, info) }) {
-		return
+// addFile adds a lab file, or the one lab of it that is given.
+func (s *selection) addFile(path, name, lab string, info os.FileInfo) {
+	for _, o := range s.onDisk {
+		if os.SameFile(o.info, info) {
+			s.add(o.place, wire.File{}, "", lab)
+			return
+		}
 	}
-	s.onDisk = append(s.onDisk, info)
 	data, err := source.Read(path)
 	if err != nil {
 		s.fail(path, err)
 		return
 	}
-	s.files = append(s.files, wire.File{Path: path, Name: name, Data: data})
-	s.argOf = append(s.argOf, path)
+	s.onDisk = append(s.onDisk, onDisk{info, s.add(-1, wire.File{Path: path, Name: name, Data: data}, path, lab)})
 }
 
 // fail keeps why a file cannot be read.
@@ -177,13 +243,14 @@ func notFound(arg string) error {
 // chosen are the labs of a selection.
 type chosen struct {
 	labs []*scenarios.Lab
-	// argOf is, by lab, the argument that names its file on a command line.
-	argOf map[string]string
+	// argOf is, by lab, the argument that names it on a command line, and fileOf
+	// the one that names its file.
+	argOf, fileOf map[string]string
 }
 
 // load reads all the labs. Its error has the mistakes of all files.
 func (s *selection) load() (*chosen, error) {
-	c := &chosen{argOf: make(map[string]string)}
+	c := &chosen{argOf: make(map[string]string), fileOf: make(map[string]string)}
 	first := make(map[string]source.Pos)
 	errs := s.errs
 	for i, f := range s.files {
@@ -192,17 +259,53 @@ func (s *selection) load() (*chosen, error) {
 			errs.AddError(source.Pos{File: f.Path}, err)
 			continue
 		}
-		for _, l := range found {
+		part, err := onlyNamed(found, s.only[i])
+		errs.AddError(source.Pos{File: f.Path}, err)
+		for _, l := range part {
 			if pos, twice := first[l.Name]; twice {
 				errs.Add(l.Pos, "a second lab is called %s; the first is at %s. Name one of the files otherwise, or run them apart", l.Name, pos)
 				continue
 			}
 			first[l.Name] = l.Pos
 			c.labs = append(c.labs, l)
-			c.argOf[l.Name] = s.argOf[i]
+			c.argOf[l.Name], c.fileOf[l.Name] = s.argOf[i], s.argOf[i]
+			if l.Matrix != nil {
+				c.argOf[l.Name] += strings.TrimPrefix(l.Name, f.Name)
+			}
 		}
 	}
 	return c, errs.Err()
+}
+
+// onlyNamed are the labs of a file that were asked for by name, in the file's
+// order; all of them where no names are given.
+func onlyNamed(all []*scenarios.Lab, names []string) ([]*scenarios.Lab, error) {
+	if names == nil {
+		return all, nil
+	}
+	var known []string
+	for _, l := range all {
+		known = append(known, l.Name)
+	}
+	for _, name := range names {
+		if !slices.ContainsFunc(known, func(k string) bool { return within(k, name) }) {
+			if near := source.Nearest(name, known); near != "" {
+				return nil, fmt.Errorf("no lab of this file is called %s; did you mean %q?", name, near)
+			}
+			return nil, fmt.Errorf("no lab of this file is called %s; its first is %s (lvslab check names them all)", name, known[0])
+		}
+	}
+	return slices.DeleteFunc(all, func(l *scenarios.Lab) bool {
+		return !slices.ContainsFunc(names, func(n string) bool { return within(l.Name, n) })
+	}), nil
+}
+
+// within reports whether a lab has the name, or a name below it.
+func within(lab, name string) bool { return lab == name || strings.HasPrefix(lab, name+"/") }
+
+// partial reports whether only some of the labs of a file are selected.
+func (s *selection) partial() bool {
+	return slices.ContainsFunc(s.only, func(names []string) bool { return names != nil })
 }
 
 func (c *chosen) names() []string {
@@ -213,12 +316,23 @@ func (c *chosen) names() []string {
 	return names
 }
 
+// mostArgs is how many labs of one file rerun names one by one.
+const mostArgs = 8
+
 // rerun is the command that runs the labs again.
 func (c *chosen) rerun(names []string) string {
 	words := []string{"lvslab", "run"}
+	count := make(map[string]int)
+	for _, l := range names {
+		count[c.fileOf[l]]++
+	}
 	seen := make(map[string]bool)
 	for _, l := range names {
-		if arg := c.argOf[l]; !seen[arg] {
+		arg := c.argOf[l]
+		if file := c.fileOf[l]; count[file] > mostArgs {
+			arg = file
+		}
+		if !seen[arg] {
 			seen[arg] = true
 			words = append(words, shellWord(arg))
 		}
@@ -240,7 +354,7 @@ func shellWord(s string) string {
 // shippedLabs loads shipped lab files. An error would be a mistake of this
 // build of lvslab.
 func shippedLabs(files []wire.File) ([]*scenarios.Lab, error) {
-	s := &selection{shipped: make(map[string]bool)}
+	s := newSelection()
 	s.addShipped(files)
 	c, err := s.load()
 	return c.labs, err

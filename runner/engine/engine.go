@@ -57,6 +57,11 @@ func Run(ctx context.Context, host Host, job wire.Job, emit func(wire.Event)) er
 		e.Version, e.Time = wire.Version, time.Now().UTC()
 		emit(e)
 	}
+	if slices.ContainsFunc(labs, (*scenarios.Lab).UsesIPv6) && host.Ensure != nil {
+		// Once it is loaded for labs that want it off, a kernel's ipv6 stays
+		// off for all. What fails here fails again for the labs that need it.
+		_, _ = host.Ensure(ctx, []topology.Feature{"ipv6"})
+	}
 	slots := make(chan struct{}, parallel)
 	room := newRoom(host.Room)
 	var wg sync.WaitGroup
@@ -112,7 +117,8 @@ type labRun struct {
 	lab  *scenarios.Lab
 	emit func(wire.Event)
 
-	env *env
+	env     *env
+	stimuli stimuli
 }
 
 func (r *labRun) run(ctx context.Context) wire.Verdict {
@@ -153,7 +159,11 @@ func (r *labRun) guarded(ctx context.Context) (v wire.Verdict, message string) {
 	if err != nil {
 		return wire.Broken, err.Error()
 	}
-	missing, err := r.host.Ensure(ctx, plan.AllNeeds())
+	programs, needs := split(plan.AllNeeds())
+	if lacking := notInstalled(programs); len(lacking) > 0 {
+		return wire.Skip, "not installed on this machine: " + strings.Join(lacking, ", ")
+	}
+	missing, err := r.host.Ensure(ctx, needs)
 	if err != nil {
 		return wire.Broken, err.Error()
 	}
@@ -165,7 +175,9 @@ func (r *labRun) guarded(ctx context.Context) (v wire.Verdict, message string) {
 		return wire.Broken, "setting the lab up: " + explain(ctx, err).Error()
 	}
 	r.env = newEnv(up.world, r.lab)
+	r.env.all = r.job.Capture
 	defer func() {
+		r.stimuli.close()
 		r.env.close()
 		if err := up.Close(); err != nil && v != wire.Broken {
 			v, message = wire.Broken, "taking the lab down: "+err.Error()

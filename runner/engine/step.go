@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,6 +31,9 @@ func (r *labRun) step(ctx context.Context, i, of int, s *scenarios.Step) wire.Ve
 	if err != nil {
 		v = wire.Broken
 		out.Error = explain(ctx, err).Error()
+	}
+	if r.job.Capture {
+		r.record(ctx, i, s)
 	}
 	pos := s.Pos
 	r.emit(wire.Event{
@@ -66,9 +70,12 @@ func (r *labRun) carryOut(ctx context.Context, s *scenarios.Step, out *wire.Step
 		}
 		stimulated = stimulated || !a.Changes()
 	}
+	if err := r.wait(ctx); err != nil {
+		return wire.Broken, err
+	}
 	if stimulated && len(pending) > 0 {
 		bctx, cancel := context.WithTimeout(ctx, barrierWait)
-		err := r.env.barrier(bctx)
+		err := r.env.barrier(bctx, r.env.thorough)
 		cancel()
 		if err != nil {
 			return wire.Broken, err
@@ -124,8 +131,11 @@ func judge(ctx context.Context, p assert.Pending, deadline time.Time) (assert.Re
 // the check has shown already.
 func (r *labRun) picture(ctx context.Context, shown []wire.Evidence) []wire.Evidence {
 	caps := make(map[string]assert.Capture)
-	for name := range r.env.captures {
-		caps[name] = stepCapture{r.env, name}
+	clients := r.env.lab.Clients()
+	for _, l := range r.env.Links() {
+		if r.env.watched[l.Node] || slices.Contains(clients, l.Node) {
+			caps[captureName(l.Node, l.Device)] = l
+		}
 	}
 	var out []wire.Evidence
 next:
@@ -137,7 +147,7 @@ next:
 		}
 		out = append(out, wire.Evidence(e))
 	}
-	return out
+	return append(out, r.daemonOutputs()...)
 }
 
 // did is what a step did, in the words of a person's shell.
@@ -162,9 +172,18 @@ func (r *labRun) do(ctx context.Context, a *scenarios.Action) error {
 		if err := topology.ApplyAll(ctx, r.env.world, a.Ops); err != nil {
 			return err
 		}
-		return awaitNew(ctx, r.env.world, r.env.lab, a.Ops)
+		if err := awaitNew(ctx, r.env.world, r.env.lab, a.Ops); err != nil {
+			return err
+		}
+		return r.env.changed(a.Ops)
 	case a.Request != nil:
 		return r.request(ctx, a.Request)
+	case a.Release != nil:
+		return r.release(a.Release)
+	case a.Wait != nil:
+		return r.wait(ctx)
+	case a.Daemon != nil:
+		return r.daemon(ctx, a.Kind, a.Daemon)
 	case a.Ping != nil:
 		return r.ping(ctx, a.Ping)
 	case a.Run != nil:
@@ -181,6 +200,8 @@ func (r *labRun) do(ctx context.Context, a *scenarios.Action) error {
 		return r.restore(ctx, a.Restore)
 	case a.Systemctl != nil:
 		return r.systemctl(ctx, a.Systemctl)
+	case a.Zero != nil:
+		return r.zero(ctx, a.Zero)
 	case a.Kind == "flush_neighbours":
 		return r.flush(a.Flush)
 	}

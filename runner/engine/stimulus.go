@@ -2,38 +2,139 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"io"
+	"net/netip"
 	"strings"
-
-	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/lvslab/lvslab/assert"
 	"github.com/lvslab/lvslab/runner/node"
 	"github.com/lvslab/lvslab/scenarios"
 )
 
+// stimuli are what outlives the action that began it: connections that are held
+// open, and requests in the background.
+type stimuli struct {
+	held       []held
+	background []chan []assert.Reply
+}
+
+// held is a connection that a request left open.
+type held struct {
+	node, name string
+	conn       io.Closer
+}
+
+// close lets all connections go. Requests in the background end with their
+// step's context, and are waited for.
+func (s *stimuli) close() {
+	for _, h := range s.held {
+		_ = h.conn.Close()
+	}
+	for _, b := range s.background {
+		<-b
+	}
+	*s = stimuli{}
+}
+
+// request sends requests, or begins to: those in the background are collected by
+// wait.
 func (r *labRun) request(ctx context.Context, q *scenarios.Request) error {
-	n, err := r.env.live(q.From)
+	series := node.Series{Count: q.Count, Concurrency: q.Concurrency, Interval: q.Interval}
+	for _, name := range q.From {
+		n, err := r.env.live(name)
+		if err != nil {
+			return err
+		}
+		series.From = append(series.From, n.Namespace)
+	}
+	spec := specOf(q)
+	if q.Background {
+		done := make(chan []assert.Reply, 1)
+		r.stimuli.background = append(r.stimuli.background, done)
+		go func() { done <- replies(q, spec, series.Send(ctx, spec)) }()
+		return nil
+	}
+	answers := series.Send(ctx, spec)
+	for _, a := range answers {
+		if a.Held != nil {
+			r.stimuli.held = append(r.stimuli.held, held{a.From, q.Name, a.Held})
+		}
+	}
+	r.env.outcomes.Replies = append(r.env.outcomes.Replies, replies(q, spec, answers)...)
+	return ctx.Err()
+}
+
+func specOf(q *scenarios.Request) node.RequestSpec {
+	spec := node.RequestSpec{
+		Client: q.Client, Network: q.Network, Addr: q.Addr, Path: q.Path, Timeout: q.Timeout,
+		Bytes: q.Bytes, Upload: q.Upload, Active: q.Mode == "active", Hold: q.Hold, SameSocket: q.SameSocket,
+	}
+	if q.Source.Valid() {
+		a := q.Source.Addr
+		if !a.IsValid() {
+			a = netip.IPv4Unspecified()
+		}
+		spec.Source = netip.AddrPortFrom(a, q.Source.Port)
+	}
+	return spec
+}
+
+// replies are answers as checks see them.
+func replies(q *scenarios.Request, spec node.RequestSpec, answers []node.Reply) []assert.Reply {
+	var out []assert.Reply
+	for _, a := range answers {
+		reply := assert.Reply{
+			From: a.From, To: q.Addr.String(), Result: string(a.Result), Server: a.Server, Peer: a.Peer,
+			Status: a.Status, Body: string(a.Body), Elapsed: a.Elapsed,
+			Protocol: a.Protocol, Local: a.Local, Remote: spec.Addr,
+		}
+		if a.Err != nil {
+			reply.Err = a.Err.Error()
+			if spec.Client == "http" && a.Result != node.Failed {
+				reply.Err = fmt.Sprintf("curl would exit with %d", a.CurlExit())
+			}
+		}
+		out = append(out, reply)
+	}
+	return out
+}
+
+// wait collects what came of the requests in the background, in the order in
+// which they were begun.
+func (r *labRun) wait(ctx context.Context) error {
+	for len(r.stimuli.background) > 0 {
+		r.env.outcomes.Replies = append(r.env.outcomes.Replies, <-r.stimuli.background[0]...)
+		r.stimuli.background = r.stimuli.background[1:]
+	}
+	return ctx.Err()
+}
+
+// release closes connections that are held.
+func (r *labRun) release(q *scenarios.Release) error {
+	var kept []held
+	for _, h := range r.stimuli.held {
+		if q.Node != "" && q.Node != h.node || q.Name != "" && q.Name != h.name {
+			kept = append(kept, h)
+			continue
+		}
+		_ = h.conn.Close() // a connection that is broken is closed all the same
+	}
+	r.stimuli.held = kept
+	return nil
+}
+
+// daemon stops a server as if it had been killed, or starts it again.
+func (r *labRun) daemon(ctx context.Context, verb string, c *scenarios.DaemonChange) error {
+	n, err := r.env.live(c.Node)
 	if err != nil {
 		return err
 	}
-	spec := node.RequestSpec{Addr: q.Addr, Path: q.Path, Timeout: q.Timeout}
-	for _, a := range node.Requests(ctx, n.Namespace, spec, q.Count, q.Concurrency) {
-		reply := assert.Reply{
-			From: q.From, To: q.Addr.String(), Result: string(a.Result), Server: a.Server, Peer: a.Peer,
-			Status: a.Status, Body: string(a.Body), Elapsed: a.Elapsed,
-		}
-		if a.Err != nil {
-			reply.Err = fmt.Sprintf("curl would exit with %d", a.CurlExit())
-			if a.Result == node.Failed {
-				reply.Err = a.Err.Error()
-			}
-		}
-		r.env.outcomes.Replies = append(r.env.outcomes.Replies, reply)
+	d := c.Serve.Daemon()
+	if verb == "stop" {
+		return n.StopDaemon(d.Name)
 	}
-	return ctx.Err()
+	return n.StartDaemon(ctx, d)
 }
 
 func (r *labRun) ping(ctx context.Context, q *scenarios.Ping) error {
@@ -42,7 +143,10 @@ func (r *labRun) ping(ctx context.Context, q *scenarios.Ping) error {
 		return err
 	}
 	for _, a := range node.Ping(ctx, n.Namespace, q.Addr, q.Count, q.Timeout) {
-		reply := assert.Reply{From: q.From, To: q.Addr.String(), Result: string(a.Result), Elapsed: a.Elapsed}
+		reply := assert.Reply{
+			From: q.From, To: q.Addr.String(), Result: string(a.Result), Elapsed: a.Elapsed,
+			Protocol: "icmp", Remote: netip.AddrPortFrom(q.Addr, 0),
+		}
 		if a.Err != nil {
 			reply.Err = a.Err.Error()
 		}
@@ -70,48 +174,5 @@ func (r *labRun) command(ctx context.Context, c *scenarios.Run) error {
 		res.Note = "ended by " + out.Signal
 	}
 	r.env.outcomes.Outputs = append(r.env.outcomes.Outputs, res)
-	return nil
-}
-
-// flush empties neighbour tables as `ip neigh flush all` does; no name means
-// every node. It goes round twice: while it empties one node's, another that
-// still waits for an answer may ask once more, by which the first learns anew.
-func (r *labRun) flush(nodes []string) error {
-	if len(nodes) == 0 {
-		nodes = r.env.lab.Nodes.Names()
-	}
-	for range 2 {
-		for _, name := range nodes {
-			if err := r.flushNode(name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (r *labRun) flushNode(name string) error {
-	n, err := r.env.live(name)
-	if err != nil {
-		return err
-	}
-	list, err := n.Netlink().NeighList(0, netlink.FAMILY_V4)
-	for range 5 { // a dump that a change interrupted is asked for again
-		if !errors.Is(err, netlink.ErrDumpInterrupted) {
-			break
-		}
-		list, err = n.Netlink().NeighList(0, netlink.FAMILY_V4)
-	}
-	if err != nil {
-		return fmt.Errorf("node %s: neighbours: %w", name, err)
-	}
-	for _, e := range list {
-		if e.State&(unix.NUD_PERMANENT|unix.NUD_NOARP) != 0 {
-			continue
-		}
-		if err := n.Netlink().NeighDel(&e); err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("node %s: ip neigh del %s: %w", name, e.IP, err)
-		}
-	}
 	return nil
 }

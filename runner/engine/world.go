@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -30,6 +31,8 @@ type liveNode struct {
 
 	mu      sync.Mutex
 	daemons map[string]serve.Daemon
+	// started is what each of them was started as.
+	started map[string]topology.Daemon
 }
 
 var _ topology.Node = (*liveNode)(nil)
@@ -48,7 +51,7 @@ func (w *world) AddNode(ctx context.Context, name string) (topology.Node, error)
 	if err != nil {
 		return nil, err
 	}
-	n := &liveNode{Namespace: ns, name: name, files: node.NewFiles(name, ns), daemons: make(map[string]serve.Daemon)}
+	n := &liveNode{Namespace: ns, name: name, files: node.NewFiles(name, ns), daemons: make(map[string]serve.Daemon), started: make(map[string]topology.Daemon)}
 	w.nodes[name] = n
 	return n, nil
 }
@@ -118,17 +121,30 @@ func (n *liveNode) Netlink() *netlink.Handle { return n.Namespace.Netlink() }
 func (n *liveNode) NsFd() int { return n.Fd() }
 
 // StartDaemon implements topology.Node.
-func (n *liveNode) StartDaemon(_ context.Context, d topology.Daemon) error {
+func (n *liveNode) StartDaemon(ctx context.Context, d topology.Daemon) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok := n.daemons[d.Name]; ok {
-		return nil
+	if old, ok := n.daemons[d.Name]; ok {
+		if n.started[d.Name].Shell(n.name, true) == d.Shell(n.name, true) {
+			return nil
+		}
+		// A change made it another one, with another folder to serve.
+		delete(n.daemons, d.Name)
+		if err := old.Close(); err != nil {
+			return err
+		}
 	}
-	running, err := serve.Start(n.Namespace, n.name, d)
+	var running serve.Daemon
+	var err error
+	if d.Command != "" {
+		running, err = node.StartDaemon(ctx, n.files, n.Namespace, d)
+	} else {
+		running, err = serve.Start(n.Namespace, n.name, n.files, d)
+	}
 	if err != nil {
 		return err
 	}
-	n.daemons[d.Name] = running
+	n.daemons[d.Name], n.started[d.Name] = running, d
 	return nil
 }
 
@@ -143,3 +159,22 @@ func (n *liveNode) StopDaemon(name string) error {
 	delete(n.daemons, name)
 	return d.Close()
 }
+
+// WriteFile implements topology.Node.
+func (n *liveNode) WriteFile(name string, content []byte) error {
+	return n.files.WriteFile(name, content, 0o644)
+}
+
+// RemoveFile implements topology.Node.
+func (n *liveNode) RemoveFile(name string) error {
+	if err := n.files.Remove(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// Mount implements topology.Node.
+func (n *liveNode) Mount(ctx context.Context, m topology.Mount) error { return n.files.Mount(ctx, m) }
+
+// Unmount implements topology.Node.
+func (n *liveNode) Unmount(at string) error { return n.files.Unmount(at) }
