@@ -56,8 +56,20 @@ type chapter struct {
 // chapters is the index.
 func chapters() []chapter {
 	return []chapter{
-		{"dr", []string{"arp-race", "arptables", "sysctl", "half-suppressed", "as-printed", "save-restore"}},
-		{"tun", []string{"from-dr", "arp-race", "rp-filter", "prefix-24"}},
+		{"dr", []string{"arp-race", "arptables", "sysctl", "half-suppressed", "as-printed", "save-restore", "behind-router"}},
+		{"tun", []string{"from-dr", "arp-race", "rp-filter", "prefix-24", "across-networks", "mtu"}},
+		{"nat", []string{"two-networks", "ip-forward", "no-return-route", "client-inside"}},
+		{"fullnat", []string{"same-network", "routed", "conntrack-off"}},
+		{"ipv6", []string{"dr", "tun", "nat", "tunnel-v4-service"}},
+		{"storage", []string{"three-layers", "attribute-cache"}},
+		{"faults", []string{
+			"answers-arp", "no-arp-announce", "arptables-input-only", "arp-ignore-director", "vip-not-local", "no-service",
+			"no-vip", "no-vip-forwarding", "bound-to-rip", "lo-prefix-24", "behind-router",
+			"tunnel-down", "rp-filter", "tunl0-prefix-24", "mtu",
+			"no-ip-forward", "no-gateway", "client-inside", "snat-no-conntrack", "ct-invalid-drop",
+			"all-weights-zero", "over-threshold", "persistence-hides-rr", "client-is-director", "client-is-real-server",
+		}},
+		{"selftest", []string{"dr", "nat", "tun"}},
 	}
 }
 

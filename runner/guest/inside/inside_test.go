@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
+
 	"github.com/lvslab/lvslab/runner/guest"
 	"github.com/lvslab/lvslab/runner/kernel"
 	"github.com/lvslab/lvslab/runner/uml"
@@ -28,13 +30,23 @@ func TestMain(m *testing.M) {
 // modules are what the tests of all rooms need.
 var modules = []string{
 	"ipv6", "veth", "bridge", "ipip", "sch_netem", "sch_tbf", "arp_tables", "arptable_filter", "arpt_mangle",
+	"iptable_raw", "iptable_mangle", "iptable_nat", "iptable_filter", "ip6table_raw", "ip6table_mangle", "ip6table_nat", "ip6table_filter",
+	"xt_tcpudp", "xt_sctp", "xt_conntrack", "xt_mark", "xt_nat", "xt_MASQUERADE", "xt_TCPMSS", "xt_ipvs", "ipt_REJECT", "ip6t_REJECT",
 	"ip_vs", "ip_vs_rr", "ip_vs_wrr", "ip_vs_lc", "ip_vs_wlc", "ip_vs_lblc", "ip_vs_lblcr", "ip_vs_dh", "ip_vs_sh",
-	"ip_vs_sed", "ip_vs_nq", "ip_vs_fo", "ip_vs_ovf", "ip_vs_mh", "ip_vs_pe_sip",
+	"ip_vs_sed", "ip_vs_nq", "ip_vs_fo", "ip_vs_ovf", "ip_vs_mh", "ip_vs_pe_sip", "overlay", "nfs", "nfsv3",
 }
 
 // runTests runs a test binary, the name of the job's one lab, in the guest.
 func runTests(ctx context.Context, job wire.Job, load func(...string) error, emit func(wire.Event)) error {
 	if err := load(modules...); err != nil {
+		return err
+	}
+	// As a machine has it; labs have namespaces of their own.
+	lo, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(lo)
+	}
+	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, job.Labs[0], "-test.v", "-test.timeout=4m")
@@ -61,7 +73,7 @@ func TestInside(t *testing.T) {
 	if err != nil {
 		missing(err)
 	}
-	for _, tool := range []string{"ipvsadm", "arptables-legacy"} {
+	for _, tool := range []string{"ipvsadm", "arptables-legacy", "iptables-legacy"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			if _, err := os.Stat("/usr/sbin/" + tool); err != nil {
 				missing(err)
@@ -74,7 +86,7 @@ func TestInside(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	for _, room := range []string{"scenarios/ipvs", "topology/filter", "topology/capture"} {
+	for _, room := range []string{"scenarios/ipvs", "topology/filter", "topology/capture", "runner/node/serve"} {
 		t.Run(room, func(t *testing.T) {
 			out := run(t, k, dir, room)
 			// A skip would mean that the guest is no better than the machine.

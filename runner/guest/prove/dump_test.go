@@ -107,6 +107,17 @@ func (d dump) look(withSysctls bool) error {
 		}
 		d["arptables-legacy-save"] = strings.Split(out, "\n")
 	}
+	for _, t := range []struct{ names, tool string }{{"ip_tables_names", "iptables-legacy-save"}, {"ip6_tables_names", "ip6tables-legacy-save"}} {
+		if names, err := os.ReadFile("/proc/thread-self/net/" + t.names); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		} else if len(names) == 0 {
+			continue
+		}
+		if out, err = tool("", t.tool); err != nil {
+			return err
+		}
+		d[t.tool] = ruleLines(out)
+	}
 	if !withSysctls {
 		return nil
 	}
@@ -115,6 +126,22 @@ func (d dump) look(withSysctls bool) error {
 		return errors.Join(fmt.Errorf("only %d sysctls below /proc/sys/net", len(d["sysctl"])), err)
 	}
 	return err
+}
+
+// ruleLines are the rules of iptables-save, each after its table. Comments have
+// the time in them, and policies have counted what came in the meantime.
+func ruleLines(saved string) []string {
+	var lines []string
+	table := ""
+	for line := range strings.Lines(saved) {
+		switch line = strings.TrimSpace(line); {
+		case strings.HasPrefix(line, "*"):
+			table = line
+		case strings.HasPrefix(line, "-"):
+			lines = append(lines, table+" "+line)
+		}
+	}
+	return lines
 }
 
 func tool(stdin string, args ...string) (string, error) {

@@ -48,7 +48,7 @@ func missing(t *testing.T, what ...any) {
 // tools are those of the scripts and of the comparison, with Debian's package.
 var tools = map[string]string{
 	"ip": "iproute2", "tc": "iproute2", "ss": "iproute2", "ipvsadm": "ipvsadm", "sysctl": "procps",
-	"arptables-legacy": "arptables", "arptables-legacy-save": "arptables", "busybox": "busybox", "curl": "curl", "pgrep": "procps",
+	"arptables-legacy": "arptables", "arptables-legacy-save": "arptables", "iptables-legacy": "iptables", "iptables-legacy-save": "iptables", "busybox": "busybox", "curl": "curl", "pgrep": "procps",
 }
 
 func TestScriptMakesTheSameLab(t *testing.T) {

@@ -48,6 +48,10 @@ func prove(ctx context.Context, job wire.Job, load func(...string) error, emit f
 			if f == filter.Feature {
 				mods = filter.LegacyModules()
 			}
+			// The tools of the comparison are those of the older tables.
+			if alternatives, ok := filter.IPModules(f); ok {
+				mods = alternatives[len(alternatives)-1]
+			}
 			if _, asked := lacking[f]; !asked {
 				lacking[f] = load(mods...)
 			}
