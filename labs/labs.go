@@ -61,6 +61,14 @@ func chapters() []chapter {
 		{"nat", []string{"two-networks", "ip-forward", "no-return-route", "client-inside"}},
 		{"fullnat", []string{"same-network", "routed", "conntrack-off"}},
 		{"ipv6", []string{"dr", "tun", "nat", "tunnel-v4-service"}},
+		{"protocols", []string{"udp", "one-packet", "one-packet-nat", "sctp", "tcp-and-udp", "several-services"}},
+		{"persistence", []string{"timeout", "expires", "netmask", "quiescent-template", "port-zero", "fwmark"}},
+		{"operation", []string{
+			"weights-under-load", "drain", "remove-server", "thresholds", "lower-threshold", "fwmark", "conn-reuse", "sloppy-tcp", "sync",
+			"rules-text", "ipvsadm", "zero",
+		}},
+		{"wire", []string{"hooks", "cost"}},
+		{"services", []string{"web", "busybox", "nginx", "mail", "ftp", "dns"}},
 		{"storage", []string{"three-layers", "attribute-cache"}},
 		{"faults", []string{
 			"answers-arp", "no-arp-announce", "arptables-input-only", "arp-ignore-director", "vip-not-local", "no-service",
