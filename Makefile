@@ -11,7 +11,7 @@ GOFUMPT       := mvdan.cc/gofumpt@v0.12.0
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # What the tests compare lvslab with.
-TOOLS := iproute2 ipvsadm arptables nftables curl tcpdump procps busybox python3 kmod util-linux
+TOOLS := iproute2 ipvsadm arptables nftables curl tcpdump procps busybox python3 kmod util-linux qemu-system-x86
 
 export CGO_ENABLED = 0
 
@@ -38,8 +38,9 @@ tools: # real programs to compare with; only root can install them
 	  fi; \
 	else echo "not root: tests that compare with real tools run where those are installed"; fi
 
-kernel: build # the guest kernel for tests, in the user's cache
+kernel: build # the guest kernels for tests, in the user's cache
 	$(BIN) kernel install
+	$(BIN) kernel install qemu
 
 check: lint ## formatting, vet, lint, tidy go.mod
 	$(GO) mod tidy -diff

@@ -22,8 +22,8 @@ const module = "github.com/lvslab/lvslab/"
 //
 // Backends (host, uml, qemu) never see one another, and of them only host and
 // the guest's side see the engine: what runs outside a kernel knows labs by
-// what travels, package wire, alone. The guest's side sees uml, by whose helper
-// processes the program is started, and uml does not see it.
+// what travels, package wire, alone. The guest's side sees machine, by whose
+// helper processes the program is started, and machine does not see it.
 var sees = map[string][]string{
 	"topology/source":    {},
 	"topology":           {"topology/source"},
@@ -46,10 +46,11 @@ var sees = map[string][]string{
 	"runner/node/...":    {"topology/..."},
 	"runner/engine":      {"topology/...", "scenarios/...", "assert", "runner/wire", "runner/node/..."},
 	"runner/host":        {"topology/...", "scenarios/...", "runner", "runner/wire", "runner/engine", "runner/node/...", "runner/kernel/..."},
-	"runner/guest":       {"topology/...", "runner/wire", "runner/uml/...", "runner/engine", "runner/node/...", "runner/kernel/..."},
-	"runner/uml":         {"topology", "runner", "runner/wire", "runner/kernel/...", "runner/uml/..."},
+	"runner/guest":       {"topology/...", "runner/wire", "runner/machine", "runner/engine", "runner/node/...", "runner/kernel/..."},
+	"runner/machine":     {"runner/wire", "runner/kernel/..."},
+	"runner/uml":         {"topology", "runner", "runner/wire", "runner/kernel/...", "runner/machine", "runner/uml/..."},
 	"runner/uml/...":     {"runner/wire"},
-	"runner/qemu":        {"topology", "runner", "runner/wire", "runner/kernel/..."},
+	"runner/qemu":        {"topology", "runner", "runner/wire", "runner/kernel/...", "runner/machine"},
 	"labs":               {"runner/wire"},
 	"cmd/...":            {"..."},
 }

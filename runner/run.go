@@ -32,6 +32,8 @@ type Options struct {
 	Timeout time.Duration
 	// Parallel is how many labs run at once; 0 means the engine's default.
 	Parallel int
+	// Capture asks for Captured events: the packets of every step.
+	Capture bool
 	// Verbose asks for Log events.
 	Verbose bool
 	// HostileInit is wire.Job's.
@@ -43,10 +45,12 @@ var ErrNothingToRun = errors.New("there is no lab to run")
 
 // Run runs labs and returns their counts. Its error is about the run as a whole
 // (wrong labs, no kernel, an interrupt, whose cause is the context's); verdicts
-// are no errors. emit is called by one goroutine at a time.
+// are no errors. Labs that no one kernel can run all of are shared out, see
+// Assign: then each kernel is started after the one before it has ended, with an
+// event RunStarted of its own. emit is called by one goroutine at a time.
 func Run(ctx context.Context, o Options, emit func(wire.Event)) (wire.Counts, error) {
 	start := time.Now()
-	r := &run{emit: emit, verdicts: make(map[string]wire.Verdict), titles: make(map[string]string)}
+	r := &run{emit: emit, verdicts: make(map[string]wire.Verdict), titles: make(map[string]string), needs: make(map[string][]topology.Feature)}
 	needs, err := r.pick(&o)
 	if err != nil {
 		return wire.Counts{}, err
@@ -54,28 +58,20 @@ func Run(ctx context.Context, o Options, emit func(wire.Event)) (wire.Counts, er
 	if o.Kernel == "" {
 		o.Kernel = Auto
 	}
-	backend, why, err := Choose(ctx, o.Backends, o.Kernel, needs)
+	shares, err := Assign(ctx, o.Backends, o.Kernel, needs)
 	if err != nil {
 		return wire.Counts{}, err
 	}
-	session, err := backend.Boot(ctx)
-	if err != nil {
-		return wire.Counts{}, cause(ctx, err)
-	}
-	r.send(wire.Event{Kind: wire.RunStarted, Kernel: session.Kernel(), Backend: backend.Name(), Message: "kernel: " + session.Kernel() + ", " + why})
-	job := wire.Job{
-		Version: wire.Version, Files: o.Files, Labs: r.labs, FailFast: o.FailFast, Parallel: o.Parallel,
-		Timeout: o.Timeout, Verbose: o.Verbose, HostileInit: o.HostileInit,
-	}
-	for _, role := range o.Omit {
-		job.Omit = append(job.Omit, string(role))
-	}
-	err = session.Run(ctx, job, r.pass)
-	if cerr := session.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		r.again(ctx, backend, job, err)
+	for i, s := range shares {
+		if err := r.share(ctx, &o, s, i > 0); err != nil {
+			if i == 0 {
+				return wire.Counts{}, cause(ctx, err)
+			}
+			r.broken(s.Labs, "its kernel did not start: "+cause(ctx, err).Error())
+		}
+		if ctx.Err() != nil || o.FailFast && wire.Worst(r.worst(), wire.Skip) != wire.Skip {
+			break
+		}
 	}
 	counts := r.counts()
 	r.send(wire.Event{Kind: wire.RunFinished, Verdict: r.worst(), Counts: &counts, Seconds: time.Since(start).Seconds()})
@@ -83,6 +79,52 @@ func Run(ctx context.Context, o Options, emit func(wire.Event)) (wire.Counts, er
 		return counts, context.Cause(ctx)
 	}
 	return counts, nil
+}
+
+// share runs the labs of one backend, whose name goes with their verdicts if
+// the run has had another. Its error is that the kernel did not start.
+func (r *run) share(ctx context.Context, o *Options, s Share, other bool) error {
+	session, err := s.Backend.Boot(ctx)
+	if err != nil {
+		return err
+	}
+	r.send(wire.Event{Kind: wire.RunStarted, Kernel: session.Kernel(), Backend: s.Backend.Name(), Message: "kernel: " + session.Kernel() + ", " + s.Why})
+	job := wire.Job{
+		Version: wire.Version, Files: o.Files, Labs: s.Labs, FailFast: o.FailFast, Parallel: o.Parallel,
+		Timeout: o.Timeout, Verbose: o.Verbose, HostileInit: o.HostileInit, Capture: o.Capture,
+	}
+	for _, role := range o.Omit {
+		job.Omit = append(job.Omit, string(role))
+	}
+	pass := func(e wire.Event) {
+		if e.Kind == wire.LabFinished && e.Verdict == wire.Skip {
+			e.Message += elsewhere(ctx, o.Backends, s.Backend, r.needs[e.Lab])
+		}
+		if e.Kind == wire.LabFinished && other {
+			e.Kernel, e.Backend = session.Kernel(), s.Backend.Name()
+		}
+		r.pass(e)
+	}
+	err = session.Run(ctx, job, pass)
+	if cerr := session.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		r.again(ctx, s.Backend, job, err, pass)
+	}
+	return nil
+}
+
+// broken gives those of the labs that have no verdict one: nothing is known.
+func (r *run) broken(labs []string, why string) {
+	for _, name := range labs {
+		if _, done := r.verdicts[name]; !done {
+			r.pass(wire.Event{
+				Version: wire.Version, Time: time.Now().UTC(), Kind: wire.LabFinished,
+				Lab: name, Title: r.titles[name], Verdict: wire.Broken, Message: why,
+			})
+		}
+	}
 }
 
 // cause puts the context's cause before an error that it brought about.
@@ -97,6 +139,7 @@ func cause(ctx context.Context, err error) error {
 type run struct {
 	labs   []string
 	titles map[string]string
+	needs  map[string][]topology.Feature
 
 	mu       sync.Mutex
 	emit     func(wire.Event)
@@ -104,10 +147,10 @@ type run struct {
 }
 
 // pick loads the files, picks the labs and works out what they need.
-func (r *run) pick(o *Options) ([]topology.Feature, error) {
-	var needs []topology.Feature
+func (r *run) pick(o *Options) ([]LabNeeds, error) {
+	var needs []LabNeeds
 	for _, f := range o.Files {
-		labs, err := scenarios.Load(f.Path, f.Name, f.Data)
+		labs, err := scenarios.Load(f.Path, f.Name, f.Data, f.Set...)
 		if err != nil {
 			return nil, err
 		}
@@ -127,14 +170,14 @@ func (r *run) pick(o *Options) ([]topology.Feature, error) {
 			}
 			r.labs = append(r.labs, l.Name)
 			r.titles[l.Name] = l.Title
-			needs = append(needs, p.AllNeeds()...)
+			r.needs[l.Name] = p.AllNeeds()
+			needs = append(needs, LabNeeds{l.Name, p.AllNeeds()})
 		}
 	}
 	if len(r.labs) == 0 {
 		return nil, ErrNothingToRun
 	}
-	slices.Sort(needs)
-	return slices.Compact(needs), nil
+	return needs, nil
 }
 
 func (r *run) send(e wire.Event) {
@@ -161,37 +204,32 @@ func (r *run) pass(e wire.Event) {
 // again runs the labs that a dead kernel did not finish once more, each alone
 // in a fresh one, so that one lab which kills kernels does not take the others'
 // verdicts with it.
-func (r *run) again(ctx context.Context, b Backend, job wire.Job, why error) {
+func (r *run) again(ctx context.Context, b Backend, job wire.Job, why error, pass func(wire.Event)) {
 	first := why
-	for _, name := range r.labs {
+	for _, name := range job.Labs {
 		if _, done := r.verdicts[name]; done {
 			continue
 		}
 		message := "the kernel ended before the lab did: " + first.Error()
 		if ctx.Err() == nil {
 			job.Labs = []string{name}
-			if err := r.alone(ctx, b, job); err != nil {
+			if err := r.alone(ctx, b, job, pass); err != nil {
 				message = "the kernel ended before the lab did, twice: " + err.Error()
 			}
 		}
 		if ctx.Err() != nil {
 			message = fmt.Sprintf("not finished: %v", context.Cause(ctx))
 		}
-		if _, done := r.verdicts[name]; !done {
-			r.pass(wire.Event{
-				Version: wire.Version, Time: time.Now().UTC(), Kind: wire.LabFinished,
-				Lab: name, Title: r.titles[name], Verdict: wire.Broken, Message: message,
-			})
-		}
+		r.broken([]string{name}, message)
 	}
 }
 
-func (r *run) alone(ctx context.Context, b Backend, job wire.Job) error {
+func (r *run) alone(ctx context.Context, b Backend, job wire.Job, pass func(wire.Event)) error {
 	s, err := b.Boot(ctx)
 	if err != nil {
 		return err
 	}
-	err = s.Run(ctx, job, r.pass)
+	err = s.Run(ctx, job, pass)
 	return errors.Join(err, s.Close())
 }
 

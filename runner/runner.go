@@ -38,6 +38,8 @@ type Answer struct {
 	Why string
 	// Lacks are the features that are not there, where that is the reason.
 	Lacks []string
+	// Partly, with No: labs that need none of what it lacks can run.
+	Partly bool
 	// Fix are the commands that would change a No, if any would.
 	Fix []string
 }

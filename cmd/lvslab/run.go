@@ -20,7 +20,7 @@ func (a *app) runCmd() *cobra.Command {
 	var o runner.Options
 	var format *formatFlag
 	var strict bool
-	var omit []string
+	var omit, set []string
 	var pcap string
 	c := &cobra.Command{
 		Use:   "run [LAB|CHAPTER|FILE|FOLDER]...",
@@ -37,7 +37,9 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
   lvslab run dr/arptables -v    one lab, every step of it
   lvslab run my.yaml labs/      files and folders of your own
   lvslab run tun --omit tunnel-up
-                                a mistake made on purpose: see lvslab plan --roles`,
+                                a mistake made on purpose: see lvslab plan --roles
+  lvslab run dr/sysctl --set virtual_services.web.scheduler=sh
+                                another one: any value of the lab file, by its path`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.Timeout < 0 {
 				return usageError{errors.New("--timeout must not be negative")}
@@ -51,6 +53,9 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 				return usageError{errors.New("--kernel: " + source.Unknown("kernel", o.Kernel, known))}
 			}
 			sel := pick(args)
+			for i := range sel.files {
+				sel.files[i].Set = set
+			}
 			chosen, err := sel.load()
 			if err != nil {
 				return err
@@ -89,6 +94,7 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 	f.StringVar(&pcap, "pcap", "", "write all packets of each step to `DIR`/LAB/STEP.pcapng, for tcpdump -r and wireshark")
 	f.BoolVar(&strict, "strict", false, "a skipped lab is a failure")
 	f.StringSliceVar(&omit, "omit", nil, "leave out all that plays a `role` (such as arp-announce), on purpose")
+	f.StringArrayVar(&set, "set", nil, "lay `PATH=VALUE` over the lab (virtual_services.web.scheduler=wrr; null takes a thing out)")
 	return c
 }
 

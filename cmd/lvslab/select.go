@@ -254,7 +254,7 @@ func (s *selection) load() (*chosen, error) {
 	first := make(map[string]source.Pos)
 	errs := s.errs
 	for i, f := range s.files {
-		found, err := scenarios.Load(f.Path, f.Name, f.Data)
+		found, err := scenarios.Load(f.Path, f.Name, f.Data, f.Set...)
 		if err != nil {
 			errs.AddError(source.Pos{File: f.Path}, err)
 			continue

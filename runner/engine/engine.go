@@ -88,13 +88,18 @@ func Run(ctx context.Context, host Host, job wire.Job, emit func(wire.Event)) er
 // errFailFast ends the labs that are still under way after the first failure.
 var errFailFast = errors.New("another lab did not pass, and --fail-fast was given")
 
-// Labs are the labs of a job, in its order.
+// Labs are the labs of a job, in its order, with what it sets and leaves out.
 func Labs(job wire.Job) ([]*scenarios.Lab, error) {
 	var all []*scenarios.Lab
 	for _, f := range job.Files {
-		labs, err := scenarios.Load(f.Path, f.Name, f.Data)
+		labs, err := scenarios.Load(f.Path, f.Name, f.Data, f.Set...)
 		if err != nil {
 			return nil, err
+		}
+		for _, l := range labs {
+			for _, role := range slices.Concat(f.Omit, job.Omit) {
+				l.Omit = append(l.Omit, topology.Role(role))
+			}
 		}
 		all = append(all, labs...)
 	}
@@ -151,11 +156,7 @@ func (r *labRun) run(ctx context.Context) wire.Verdict {
 
 // guarded sets the lab up, runs its steps, and takes it down, whatever happens.
 func (r *labRun) guarded(ctx context.Context) (v wire.Verdict, message string) {
-	var omit []topology.Role
-	for _, o := range r.job.Omit {
-		omit = append(omit, topology.Role(o))
-	}
-	plan, err := r.lab.Plan(omit...)
+	plan, err := r.lab.Plan()
 	if err != nil {
 		return wire.Broken, err.Error()
 	}

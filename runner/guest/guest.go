@@ -12,7 +12,7 @@ import (
 	"os"
 	"runtime"
 
-	"github.com/lvslab/lvslab/runner/uml"
+	"github.com/lvslab/lvslab/runner/machine"
 	"github.com/lvslab/lvslab/runner/wire"
 )
 
@@ -35,9 +35,9 @@ func isInit() bool { return len(os.Args) > 1 && os.Args[1] == wire.InitArg }
 
 // Main returns at once, unless the program was started to play one of lvslab's
 // own roles: the init of a guest, or one of the helpers that start a guest
-// (see uml.Intercept). It then takes over and never returns.
+// (see machine.Intercept). It then takes over and never returns.
 func Main(run Run) {
-	uml.Intercept()
+	machine.Intercept()
 	if isInit() {
 		boot(run)
 	}

@@ -26,7 +26,11 @@ func boot(run Run) {
 		fmt.Fprintf(os.Stderr, "%s is for lvslab's own use inside a guest\n", wire.InitArg)
 		os.Exit(2)
 	}
-	dir, err := openWork(os.Args[2])
+	err := enterRoot()
+	var dir *work
+	if err == nil {
+		dir, err = openWork(os.Args[2])
+	}
 	if err == nil {
 		err = mountProc()
 	}
@@ -52,7 +56,7 @@ func serve(run Run, dir *work) error {
 		return err
 	}
 	tune()
-	line, err := openLine("/dev/ttyS0")
+	line, err := openHost()
 	if err != nil {
 		return err
 	}

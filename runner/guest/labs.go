@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -69,13 +70,9 @@ func (l *features) ensure(_ context.Context, needs []topology.Feature) ([]topolo
 	for _, f := range needs {
 		got, asked := l.had[f]
 		if !asked {
-			err := l.load(modulesOf(f)...)
-			var unknown *kernel.UnknownModuleError
-			switch {
-			case err == nil:
-				got = true
-			case !errors.As(err, &unknown):
-				return nil, fmt.Errorf("loading %s into the guest: %w", f, err)
+			var err error
+			if got, err = l.get(f); err != nil {
+				return nil, err
 			}
 			l.had[f] = got
 		}
@@ -86,11 +83,50 @@ func (l *features) ensure(_ context.Context, needs []topology.Feature) ([]topolo
 	return missing, nil
 }
 
+// get loads the first of a feature's alternatives that the kernel has; false if
+// it has none.
+func (l *features) get(f topology.Feature) (bool, error) {
+	for _, modules := range Modules(f) {
+		err := l.load(modules...)
+		var unknown *kernel.UnknownModuleError
+		switch {
+		case err == nil:
+			return true, nil
+		case !errors.As(err, &unknown):
+			return false, fmt.Errorf("loading %s into the guest: %w", f, err)
+		}
+	}
+	return false, nil
+}
+
+// Modules are the modules behind a feature, in alternatives, the best first: a
+// kernel has the feature if it has all the modules of one.
+func Modules(f topology.Feature) [][]string {
+	if alternatives, ok := filter.IPModules(f); ok {
+		return alternatives
+	}
+	if f == filter.Feature {
+		return arpModules()
+	}
+	return [][]string{modulesOf(f)}
+}
+
+// arpModules are both ways to filter ARP, where a kernel has both: it must not
+// come by the better one when another lab asks for it, midway. nft_fib_ipv4 is
+// in kernels whose nf_tables knows families of addresses, as arp is one; that of
+// User-Mode Linux knows none.
+func arpModules() [][]string {
+	nft := []string{"nf_tables", "nft_fib_ipv4"}
+	return [][]string{append(slices.Clone(nft), filter.LegacyModules()...), filter.LegacyModules(), nft}
+}
+
 // modulesOf are the modules behind a feature. Most features are called as
 // their module is.
 func modulesOf(f topology.Feature) []string {
-	if f == filter.Feature {
-		return filter.LegacyModules()
+	if f == "sctp" {
+		// To listen is to make cookies, by a transform that the kernel asks for
+		// by name (net/sctp/socket.c, sctp_listen_start).
+		return []string{"sctp", "hmac"}
 	}
 	return []string{string(f)}
 }

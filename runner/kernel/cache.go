@@ -26,7 +26,7 @@ const manifestVersion = 1
 // manifest says what Install put into the cache.
 type manifest struct {
 	Version int    `json:"version"`
-	Name    string `json:"name"`
+	Name    Kind   `json:"name"`
 	Release string `json:"release"`
 	// Package is the version of the package.
 	Package   string    `json:"package"`
@@ -44,10 +44,10 @@ type file struct {
 	SHA256 string `json:"sha256"`
 }
 
-// cacheDir is where kernels of this kind are kept: lvslab/kernels/uml in
+// CacheDir is where kernels of this kind are kept: lvslab/kernels/uml in
 // $XDG_CACHE_HOME, else in .cache of $HOME, else of the home that the system
 // knows for this user.
-func cacheDir(env Env) (string, error) {
+func (kd Kind) CacheDir(env Env) (string, error) {
 	base := env("XDG_CACHE_HOME")
 	if !filepath.IsAbs(base) { // the XDG specification has relative ones ignored
 		home := env("HOME")
@@ -60,13 +60,13 @@ func cacheDir(env Env) (string, error) {
 		}
 		base = filepath.Join(home, ".cache")
 	}
-	return filepath.Join(base, "lvslab", "kernels", umlName), nil
+	return filepath.Join(base, "lvslab", "kernels", string(kd)), nil
 }
 
 // listCache is what the cache holds, newest first, and what is wrong with the
 // rest.
-func listCache(env Env) ([]Kernel, []error) {
-	dir, err := cacheDir(env)
+func (kd Kind) listCache(env Env) ([]Kernel, []error) {
+	dir, err := kd.CacheDir(env)
 	if err != nil {
 		return nil, []error{err}
 	}
@@ -88,7 +88,7 @@ func listCache(env Env) ([]Kernel, []error) {
 			continue
 		}
 		root := filepath.Join(dir, e.Name())
-		k, m, err := openCached(root)
+		k, m, err := kd.openCached(root)
 		if err != nil {
 			problems = append(problems, err)
 			continue
@@ -107,9 +107,9 @@ func listCache(env Env) ([]Kernel, []error) {
 
 // openCached reads a kernel's manifest and checks cheaply that what it names is
 // there.
-func openCached(root string) (Kernel, manifest, error) {
+func (kd Kind) openCached(root string) (Kernel, manifest, error) {
 	fail := func(err error) (Kernel, manifest, error) {
-		return Kernel{}, manifest{}, fmt.Errorf("cached kernel %s: %w (remove the folder and run `lvslab kernel install`)", root, err)
+		return Kernel{}, manifest{}, fmt.Errorf("cached kernel %s: %w (remove the folder and run `%s`)", root, err, kd.InstallCommand())
 	}
 	data, err := readBounded(filepath.Join(root, manifestFile), 1<<20)
 	if err != nil {
@@ -118,6 +118,9 @@ func openCached(root string) (Kernel, manifest, error) {
 	m, err := parseManifest(data)
 	if err != nil {
 		return fail(fmt.Errorf("%s: %w", manifestFile, err))
+	}
+	if m.Name != kd {
+		return fail(fmt.Errorf("%s: the kind is %q, not %q", manifestFile, m.Name, kd))
 	}
 	for _, f := range []file{m.Image, m.Modules} {
 		info, err := os.Stat(filepath.Join(root, f.Path))
@@ -143,7 +146,7 @@ func parseManifest(data []byte) (manifest, error) {
 	switch {
 	case m.Version != manifestVersion:
 		return manifest{}, fmt.Errorf("version %d, this lvslab knows %d", m.Version, manifestVersion)
-	case m.Name != umlName:
+	case m.Name != UML && m.Name != QEMU:
 		return manifest{}, fmt.Errorf("kernel of the unknown kind %q", m.Name)
 	case m.Release == "":
 		return manifest{}, errors.New("names no release")
@@ -168,7 +171,7 @@ func Verify(k Kernel) error {
 		}
 		return nil
 	}
-	_, m, err := openCached(k.root)
+	_, m, err := k.Name.openCached(k.root)
 	if err != nil {
 		return err
 	}
@@ -178,7 +181,7 @@ func Verify(k Kernel) error {
 			return fmt.Errorf("kernel %s: %w", k, err)
 		}
 		if got != f.SHA256 {
-			return fmt.Errorf("kernel %s: %s has SHA-256 %s, installed was %s (remove %s and run `lvslab kernel install`)", k, f.Path, got, f.SHA256, k.root)
+			return fmt.Errorf("kernel %s: %s has SHA-256 %s, installed was %s (remove %s and run `%s`)", k, f.Path, got, f.SHA256, k.root, k.Name.InstallCommand())
 		}
 	}
 	return nil

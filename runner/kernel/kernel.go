@@ -1,9 +1,9 @@
 // Package kernel finds, fetches and caches the kernels that guests boot, and
 // knows which modules each has and in which order they load.
 //
-// The only kernel so far is User-Mode Linux as Debian packages it: a program
-// that needs no root, with its modules beside it. Nothing here boots anything;
-// that is for the backends.
+// There are two kinds, both as Debian packages them: User-Mode Linux, a program
+// that needs no root, and the generic kernel of PCs, which QEMU boots. Nothing
+// here boots anything; that is for the backends.
 package kernel
 
 import (
@@ -21,6 +21,8 @@ import (
 const (
 	// FromEnvironment: LVSLAB_UML names it.
 	FromEnvironment = "LVSLAB_UML"
+	// FromEnvironmentQEMU: LVSLAB_QEMU_KERNEL names it.
+	FromEnvironmentQEMU = "LVSLAB_QEMU_KERNEL"
 	// FromCache: Install put it into the user's cache.
 	FromCache = "cache"
 	// FromSystem: the machine's own package manager installed it.
@@ -28,7 +30,6 @@ const (
 )
 
 const (
-	umlName  = "uml"
 	umlImage = "linux.uml"
 	// System-wide paths of Debian's package user-mode-linux.
 	systemImage   = "/usr/bin/linux.uml"
@@ -37,8 +38,8 @@ const (
 
 // Kernel is one kernel that a guest can boot.
 type Kernel struct {
-	// Name is the kind: "uml".
-	Name string
+	// Name is the kind.
+	Name Kind
 	// Release is what uname -r says in the guest, and the name of the modules'
 	// folder: "6.1.176".
 	Release string
@@ -49,7 +50,7 @@ type Kernel struct {
 	Image string
 	// Modules is the absolute path of the folder that holds modules.dep.
 	Modules string
-	// Source is FromEnvironment, FromCache or FromSystem.
+	// Source is FromEnvironment, FromEnvironmentQEMU, FromCache or FromSystem.
 	Source string
 
 	// root is the folder in the cache that holds the manifest.
@@ -68,40 +69,50 @@ func (k Kernel) String() string {
 type Env func(name string) string
 
 // ErrNone is returned by Find where there is no kernel at all.
-var ErrNone = errors.New("no guest kernel: `lvslab kernel install` fetches one without root, or set LVSLAB_UML to the path of a linux.uml")
+var ErrNone = errors.New("no guest kernel: `lvslab kernel install` fetches one without root")
 
-// Find is the kernel to boot: the one that LVSLAB_UML names, else the newest
-// in the user's cache, else the system's. The check is a cheap one; Verify is
-// the thorough one. A kernel that LVSLAB_UML names and that is not there is an
-// error; nothing else is tried then. Without any, the error is ErrNone, joined
-// with what is wrong with those that were passed over.
-func Find(env Env) (Kernel, error) {
-	if image := env("LVSLAB_UML"); image != "" {
-		return fromEnvironment(image, env("LVSLAB_UML_MODULES"))
+// Find is UML.Find.
+func Find(env Env) (Kernel, error) { return UML.Find(env) }
+
+// Find is the kernel to boot: the one that the kind's variable of the
+// environment names, else the newest in the user's cache, else the system's
+// (User-Mode Linux only). The check is a cheap one; Verify is the thorough one.
+// A kernel that the environment names and that is not there is an error; nothing
+// else is tried then. Without any, the error is ErrNone, joined with what is
+// wrong with those that were passed over.
+func (kd Kind) Find(env Env) (Kernel, error) {
+	if image := env(kd.Variable()); image != "" {
+		return kd.fromEnvironment(image, env(kd.modulesVariable()))
 	}
-	all, problems := List(env)
+	all, problems := kd.List(env)
 	if len(all) > 0 {
 		return all[0], nil
 	}
 	return Kernel{}, errors.Join(append([]error{ErrNone}, problems...)...)
 }
 
-// List is every kernel that Find could take, best first, and what is wrong
-// with the others.
-func List(env Env) ([]Kernel, []error) {
+// List is UML.List.
+func List(env Env) ([]Kernel, []error) { return UML.List(env) }
+
+// List is every kernel of the kind that Find could take, best first, and what
+// is wrong with the others.
+func (kd Kind) List(env Env) ([]Kernel, []error) {
 	var all []Kernel
 	var problems []error
-	if image := env("LVSLAB_UML"); image != "" {
-		k, err := fromEnvironment(image, env("LVSLAB_UML_MODULES"))
+	if image := env(kd.Variable()); image != "" {
+		k, err := kd.fromEnvironment(image, env(kd.modulesVariable()))
 		if err != nil {
 			problems = append(problems, err)
 		} else {
 			all = append(all, k)
 		}
 	}
-	cached, errs := listCache(env)
+	cached, errs := kd.listCache(env)
 	all, problems = append(all, cached...), append(problems, errs...)
-	k, err := locate(systemImage, systemModules, FromSystem)
+	if kd != UML {
+		return all, problems
+	}
+	k, err := kd.locate(systemImage, systemModules, FromSystem)
 	switch {
 	case err == nil:
 		all = append(all, k)
@@ -111,36 +122,39 @@ func List(env Env) ([]Kernel, []error) {
 	return all, problems
 }
 
-func fromEnvironment(image, modules string) (Kernel, error) {
+func (kd Kind) fromEnvironment(image, modules string) (Kernel, error) {
 	image, err := filepath.Abs(image)
 	if err != nil {
-		return Kernel{}, fmt.Errorf("LVSLAB_UML=%s: %w", image, err)
+		return Kernel{}, fmt.Errorf("%s=%s: %w", kd.Variable(), image, err)
 	}
-	next := "LVSLAB_UML_MODULES can name the folder"
+	next := kd.modulesVariable() + " can name the folder"
 	if modules == "" {
-		modules = filepath.Join(filepath.Dir(image), "..", "lib", "uml", "modules")
+		modules = filepath.Join(filepath.Dir(image), kd.modulesBeside())
 	} else if modules, err = filepath.Abs(modules); err != nil {
-		return Kernel{}, fmt.Errorf("LVSLAB_UML_MODULES=%s: %w", modules, err)
+		return Kernel{}, fmt.Errorf("%s=%s: %w", kd.modulesVariable(), modules, err)
 	} else {
-		next = "LVSLAB_UML_MODULES names it"
+		next = kd.modulesVariable() + " names it"
 	}
-	k, err := locate(image, modules, FromEnvironment)
+	k, err := kd.locate(image, modules, kd.Variable())
 	if err != nil {
-		return Kernel{}, fmt.Errorf("LVSLAB_UML=%s: %w (%s)", image, err, next)
+		return Kernel{}, fmt.Errorf("%s=%s: %w (%s)", kd.Variable(), image, err, next)
 	}
 	return k, nil
 }
 
 // locate makes a Kernel of an image and of the folder that holds modules.dep,
 // or that holds one folder per release.
-func locate(image, modules, source string) (Kernel, error) {
-	k := Kernel{Name: umlName, Image: image, Source: source}
+func (kd Kind) locate(image, modules, source string) (Kernel, error) {
+	k := Kernel{Name: kd, Image: image, Source: source}
 	info, err := os.Stat(image)
 	if err != nil {
 		return Kernel{}, err
 	}
-	if !info.Mode().IsRegular() || unix.Access(image, unix.X_OK) != nil {
+	switch {
+	case kd == UML && (!info.Mode().IsRegular() || unix.Access(image, unix.X_OK) != nil):
 		return Kernel{}, fmt.Errorf("%s is not a program that this user can run", image)
+	case kd != UML && (!info.Mode().IsRegular() || unix.Access(image, unix.R_OK) != nil):
+		return Kernel{}, fmt.Errorf("%s is not a kernel that this user can read", image)
 	}
 	if _, err := os.Stat(filepath.Join(modules, "modules.dep")); err == nil {
 		k.Modules, k.Release = modules, filepath.Base(modules)
@@ -155,7 +169,7 @@ func locate(image, modules, source string) (Kernel, error) {
 		for i, f := range found {
 			names[i] = filepath.Base(filepath.Dir(f))
 		}
-		return Kernel{}, fmt.Errorf("%s has modules for several kernels (%s), set LVSLAB_UML and LVSLAB_UML_MODULES to choose", modules, strings.Join(names, ", "))
+		return Kernel{}, fmt.Errorf("%s has modules for several kernels (%s), set %s and %s to choose", modules, strings.Join(names, ", "), kd.Variable(), kd.modulesVariable())
 	}
 	k.Modules = filepath.Dir(found[0])
 	k.Release = filepath.Base(k.Modules)

@@ -328,6 +328,42 @@ func TestEndOfTheCaller(t *testing.T) {
 	}
 }
 
+// TestEndWhileWaitingForData: a server that waits for a data connection, or for
+// its own to come up, ends at once all the same.
+func TestEndWhileWaitingForData(t *testing.T) {
+	client, server := pair(t)
+	for _, command := range []string{"PASV", "PORT 10,9,0,77,4,1"} { // nobody is .77
+		d := start(t, server, topology.Daemon{Service: "ftp", Port: 21})
+		r := Request(t.Context(), client, RequestSpec{Client: "ftp", Addr: netip.AddrPortFrom(serverAddr, 21), Hold: true})
+		if r.Held == nil {
+			t.Fatalf("%+v", r)
+		}
+		if _, err := r.Held.(net.Conn).Write([]byte(command + "\r\nLIST\r\n")); err != nil {
+			t.Fatal(err)
+		}
+		// "150 here it comes" is said before it waits.
+		said, buf := "", make([]byte, 1024)
+		for !strings.Contains(said, "150") {
+			n, err := r.Held.(net.Conn).Read(buf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said += string(buf[:n])
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- d.Close() }()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("after %s the server does not end", command)
+		}
+		r.Held.Close()
+	}
+}
+
 func TestListenOnlyThere(t *testing.T) {
 	client, server := pair(t)
 	addAddr(t, server, "eth0", "10.9.0.3/24")

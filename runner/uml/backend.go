@@ -18,6 +18,10 @@ type Backend struct {
 	Config Config
 	// Env looks up environment variables.
 	Env kernel.Env
+	// Modules are those behind a feature, or alternatives of them, by which Can tells whether the
+	// kernel has it; guest.Modules is meant. Without it, Can takes every
+	// feature for there.
+	Modules func(topology.Feature) [][]string
 }
 
 var _ runner.Backend = (*Backend)(nil)
@@ -27,7 +31,7 @@ func (b *Backend) Name() string { return "uml" }
 
 // Can implements runner.Backend. Which modules a kernel has is told by its
 // folder; whether it boots, only by booting it.
-func (b *Backend) Can(_ context.Context, _ []topology.Feature) runner.Answer {
+func (b *Backend) Can(_ context.Context, needs []topology.Feature) runner.Answer {
 	k, err := b.kernel()
 	if err != nil {
 		a := runner.Answer{Verdict: runner.No, Why: err.Error()}
@@ -36,7 +40,14 @@ func (b *Backend) Can(_ context.Context, _ []topology.Feature) runner.Answer {
 		}
 		return a
 	}
-	return runner.Answer{Verdict: runner.Yes, Why: fmt.Sprintf("User-Mode Linux %s is installed", k.Release)}
+	if b.Modules == nil {
+		return runner.Answer{Verdict: runner.Yes, Why: fmt.Sprintf("User-Mode Linux %s is installed", k.Release)}
+	}
+	known, err := k.ReadModules()
+	if err != nil {
+		return runner.Answer{Verdict: runner.No, Why: err.Error()}
+	}
+	return runner.Judge("User-Mode Linux "+k.Release, needs, b.Modules, known.Has)
 }
 
 func (b *Backend) kernel() (kernel.Kernel, error) {

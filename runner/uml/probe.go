@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/machine"
 )
 
 // Answer is what a probe came to. There are three, because not knowing is not
@@ -53,7 +54,7 @@ type RungFinding struct {
 // allows. It takes some 150 ms a rung that works.
 func Probe(ctx context.Context, k kernel.Kernel) Finding {
 	var f Finding
-	for _, r := range rungs {
+	for _, r := range machine.Rungs() {
 		rf := probeRung(ctx, k, r)
 		if rf.Answer == Yes && f.Auto == Auto {
 			f.Auto = r
@@ -69,34 +70,18 @@ func probeRung(ctx context.Context, k kernel.Kernel, r Rung) RungFinding {
 	if err == nil {
 		took := time.Since(begin)
 		s.Close()
-		return RungFinding{Rung: r, Answer: Yes, Why: r.gives(), Boot: took}
+		return RungFinding{Rung: r, Answer: Yes, Why: r.Gives(), Boot: took}
 	}
 	rf := RungFinding{Rung: r, Why: err.Error()}
-	var denied *deniedError
+	var denied *machine.DeniedError
 	var dead *GuestError
 	switch {
 	case ctx.Err() != nil:
 		rf.Why = "the probe was stopped: " + context.Cause(ctx).Error()
 	case errors.As(err, &denied):
-		rf.Answer, rf.Why = No, denied.why
+		rf.Answer, rf.Why = No, denied.Why
 	case errors.As(err, &dead):
 		rf.Answer = No
 	}
 	return rf
-}
-
-// gives says what a rung that works is worth.
-func (r Rung) gives() string {
-	switch r {
-	case Root:
-		return "PID and mount namespaces; the host's files are read-only to the guest"
-	case UserNS:
-		return "user, PID and mount namespaces; the host's files are read-only to the guest"
-	case Bare:
-		if landlockChanges() == 0 {
-			return "no namespaces, and no Landlock in this kernel: only the guest's own read-only root protects the host's files"
-		}
-		return "no namespaces; Landlock keeps the guest from writing the host's files"
-	}
-	return ""
 }

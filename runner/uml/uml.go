@@ -1,25 +1,16 @@
 // Package uml boots guests on User-Mode Linux, a Linux kernel that is an
-// ordinary program, and runs jobs in them.
-//
-// Boot starts three things: a supervisor (this very program, started again with
-// an explicit argument), the kernel under it, and in the kernel this program
-// once more as PID 1 (runner/guest). The supervisor gives the kernel as much
-// isolation as the machine allows, see Rung, and ends with lvslab whatever
-// happens to that: its control socket then reads as closed. Where namespaces
-// are allowed nothing of a guest is ever on the host's disk; the work folder
-// is a tmpfs that only the guest's own mount namespace holds.
-//
-// The package never imports the engine: what runs in the guest is the business
-// of the program that called guest.Main.
+// ordinary program, and runs jobs in them. How the program is started and kept
+// in check is package machine's.
 package uml
 
 import (
-	"fmt"
+	"context"
+	"errors"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/machine"
 )
 
 // Defaults of Config.
@@ -58,68 +49,48 @@ type Config struct {
 	Log io.Writer
 }
 
-// Rung is a degree of isolation. Each promises that a guest cannot write the
-// host's files and that SIGKILL of lvslab leaves nothing.
-type Rung int
-
-const (
-	// Auto is the highest rung that works.
-	Auto Rung = iota
-	// Root: PID and mount namespaces, made by a privileged user.
-	Root
-	// UserNS: the same inside a user namespace, for anybody.
-	UserNS
-	// Bare: no namespaces. Landlock keeps the kernel's hands off the host's
-	// files where this machine's kernel has it; the supervisor kills what is
-	// left.
-	Bare
+// Names of package machine's for those who boot User-Mode Linux.
+type (
+	// Rung is a degree of isolation.
+	Rung = machine.Rung
+	// Session is a booted guest.
+	Session = machine.Session
+	// GuestError is the end of a guest before its time.
+	GuestError = machine.GuestError
 )
 
-// rungs are all but Auto, highest first.
-var rungs = [...]Rung{Root, UserNS, Bare}
+// The rungs, as package machine has them.
+const (
+	Auto   = machine.Auto
+	Root   = machine.Root
+	UserNS = machine.UserNS
+	Bare   = machine.Bare
+)
 
-func (r Rung) String() string {
-	switch r {
-	case Auto:
-		return "auto"
-	case Root:
-		return "root"
-	case UserNS:
-		return "userns"
-	case Bare:
-		return "bare"
+// Boot starts a guest and returns when it has said its first word. ctx bounds
+// the boot, not the session's life. The error is a *GuestError where a guest
+// was started and came to nothing.
+func Boot(ctx context.Context, c Config) (*Session, error) {
+	if c.Kernel.Image == "" {
+		return nil, errors.New("no kernel given to boot")
 	}
-	return fmt.Sprintf("Rung(%d)", int(r))
+	if c.Mem == 0 {
+		c.Mem = DefaultMem
+	}
+	if c.BootTimeout == 0 {
+		c.BootTimeout = DefaultBootTimeout
+	}
+	if c.Silence == 0 {
+		c.Silence = DefaultSilence
+	}
+	return machine.Boot(ctx, machine.Spec{
+		Kind: kind, Program: c.Kernel.Image, Args: commandLine(c.Mem), Self: c.Self, Modules: c.Kernel.Modules,
+		// The guest's memory is a file in the work folder, unlinked as soon as
+		// it is made.
+		Room: c.Mem, Pin: true, SameAddresses: true, WorkDir: c.WorkDir, Rung: c.Rung,
+		BootTimeout: c.BootTimeout, Silence: c.Silence, Explain: explain, Log: c.Log,
+	})
 }
 
-// GuestError is the end of a guest before its time: one that did not boot,
-// panicked, was killed, or went silent.
-type GuestError struct {
-	// What happened, a sentence without its full stop.
-	What string
-	// Rung that the guest was on.
-	Rung Rung
-	// Console is the end of what the guest's console showed.
-	Console string
-	// Err is the cause where there is one, such as a context's.
-	Err error
-}
-
-func (e *GuestError) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "guest (User-Mode Linux, %s): %s", e.Rung, e.What)
-	if e.Err != nil {
-		fmt.Fprintf(&b, ": %v", e.Err)
-	}
-	if e.Console == "" {
-		b.WriteString("; its console showed nothing")
-		return b.String()
-	}
-	b.WriteString("; its console showed:")
-	for line := range strings.Lines(e.Console) {
-		b.WriteString("\n  | " + strings.TrimRight(line, "\r\n"))
-	}
-	return b.String()
-}
-
-func (e *GuestError) Unwrap() error { return e.Err }
+// kind is the machine's name for people.
+const kind = "User-Mode Linux"

@@ -35,4 +35,10 @@ type File struct {
 	// file's base name without its ending.
 	Name string `json:"name"`
 	Data []byte `json:"data"`
+	// Set are assignments that are laid over the file's labs, as scenarios.Load
+	// takes them: virtual_services.web.scheduler=wrr.
+	Set []string `json:"set,omitempty"`
+	// Omit are roles to leave out of the plans of this file's labs, besides
+	// those of the Job.
+	Omit []string `json:"omit,omitempty"`
 }

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -33,8 +34,9 @@ func serveFTP(h host) (Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	return serveEach(h, func(c net.Conn) {
-		f := &ftpSession{host: h, control: c}
+	ctx, cancel := context.WithCancel(context.Background())
+	return &ftpDaemon{cancel: cancel, streams: serveEach(h, func(c net.Conn) {
+		f := &ftpSession{ctx: ctx, host: h, control: c}
 		defer f.drop()
 		mine := maps.Clone(commands)
 		for name, run := range map[string]func(*ftpSession, *server.Session, string){
@@ -55,7 +57,19 @@ func serveFTP(h host) (Daemon, error) {
 		// Its Serve starts a goroutine and takes the next connection, of which
 		// there is none before this one has ended.
 		_ = s.Serve(newOneConn(c))
-	}), nil
+	})}, nil
+}
+
+// ftpDaemon ends what waits for data connections, too.
+type ftpDaemon struct {
+	*streams
+	cancel context.CancelFunc
+}
+
+// Close implements Daemon.
+func (d *ftpDaemon) Close() error {
+	d.cancel()
+	return d.streams.Close()
 }
 
 // ftpCommands are those of goftp's that change nothing and open no sockets.

@@ -19,6 +19,7 @@ const ftpDataTimeout = 30 * time.Second
 // ftpSession is a control connection with what is known of its next data
 // connection: where it is waited for (passive), or where it is to go (active).
 type ftpSession struct {
+	ctx     context.Context //nolint:containedctx // it ends with the server
 	host    host
 	control net.Conn
 	passive net.Listener
@@ -185,7 +186,7 @@ func (f *ftpSession) send(s *server.Session, r io.Reader) {
 // before the control connection's (RFC 959, 3.3: "default data port").
 func (f *ftpSession) connect() (net.Conn, error) {
 	if f.passive == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), ftpDataTimeout)
+		ctx, cancel := context.WithTimeout(f.ctx, ftpDataTimeout)
 		defer cancel()
 		own := f.localAddr()
 		return f.host.ns.DialFrom(ctx, "tcp", netip.AddrPortFrom(own.Addr(), own.Port()-1), f.active)
@@ -195,5 +196,7 @@ func (f *ftpSession) connect() (net.Conn, error) {
 			return nil, err
 		}
 	}
-	return f.passive.Accept()
+	l := f.passive
+	defer context.AfterFunc(f.ctx, func() { l.Close() })()
+	return l.Accept()
 }

@@ -1,4 +1,4 @@
-package uml
+package machine
 
 import (
 	"encoding/json"
@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,9 @@ func supervise(o order) int {
 	signal.Notify(make(chan os.Signal, 1), unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGPIPE)
 	unix.CloseOnExec(controlFd)
 	unix.CloseOnExec(lineFd)
+	for i := range o.Files {
+		unix.CloseOnExec(firstFileFd + i)
+	}
 	// What it makes is its own to use, whatever the caller's mask.
 	unix.Umask(0o077)
 	s := &supervisor{order: o}
@@ -63,7 +67,7 @@ func (s *supervisor) say(r report, fds ...int) {
 
 func (s *supervisor) run(orphaned <-chan struct{}) int {
 	if s.Rung == Bare {
-		folder, err := makeFolder(s.Places, s.Mem)
+		folder, err := makeFolder(s.Places, s.Room)
 		if err != nil {
 			s.say(report{Denied: err.Error()})
 			return 1
@@ -72,7 +76,7 @@ func (s *supervisor) run(orphaned <-chan struct{}) int {
 		defer remover(folder)()
 		_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	} else {
-		work, notes, err := isolate(s.Mem, s.Self, s.Image, s.Modules)
+		work, notes, err := isolate(s.Room, append([]string{s.Self, s.Program, s.Modules}, s.Needed...)...)
 		for _, n := range notes {
 			s.say(report{Note: n})
 		}
@@ -102,7 +106,7 @@ func (s *supervisor) run(orphaned <-chan struct{}) int {
 	s.say(report{Ready: true}, dir)
 	_ = unix.Close(dir)
 	if err := cmd.Start(); err != nil {
-		s.say(report{Failed: fmt.Sprintf("starting %s: %v", s.Image, err)})
+		s.say(report{Failed: fmt.Sprintf("starting %s: %v", s.Program, err)})
 		return 1
 	}
 	_ = unix.Close(lineFd)
@@ -135,18 +139,26 @@ func (s *supervisor) prepare() (*exec.Cmd, error) {
 			s.say(report{Note: fmt.Sprintf("pinning to CPU %d: %v (the guest will be about three times slower)", s.CPU, err)})
 		}
 	}
-	// personality(2): ADDR_NO_RANDOMIZE is what setarch -R sets. A seccomp
-	// profile may deny it; the kernel boots all the same.
-	const addrNoRandomize = 0x0040000
-	_, _, _ = unix.RawSyscall(unix.SYS_PERSONALITY, addrNoRandomize, 0, 0)
+	if s.SameAddresses {
+		// personality(2): ADDR_NO_RANDOMIZE is what setarch -R sets. A seccomp
+		// profile may deny it; the kernel boots all the same.
+		const addrNoRandomize = 0x0040000
+		_, _, _ = unix.RawSyscall(unix.SYS_PERSONALITY, addrNoRandomize, 0, 0)
+	}
 	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
 
-	cmd := exec.Command(s.Image, commandLine(s.order, s.work)...)
-	// Its memory is a file in TMPDIR, unlinked as soon as it is made.
-	cmd.Env = []string{"TMPDIR=" + s.work, "PATH=/usr/bin:/bin"}
+	args := make([]string, len(s.Args))
+	for i, a := range s.Args {
+		args[i] = strings.ReplaceAll(a, Work, s.work)
+	}
+	cmd := exec.Command(s.Program, args...)
+	cmd.Env = append([]string{"TMPDIR=" + s.work, "PATH=/usr/bin:/bin"}, s.Env...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.ExtraFiles = []*os.File{os.NewFile(lineFd, "line")}
+	for i := range s.Files {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, os.NewFile(uintptr(firstFileFd+i), "file"))
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: unix.SIGKILL}
 	return cmd, nil
 }

@@ -1,4 +1,4 @@
-package uml
+package machine
 
 import (
 	"context"
@@ -16,17 +16,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deniedError says that a rung cannot be had here, so that the next may be
+// DeniedError says that a rung cannot be had here, so that the next may be
 // tried.
-type deniedError struct {
-	rung Rung
-	why  string
+type DeniedError struct {
+	Rung Rung
+	Why  string
 }
 
-func (e *deniedError) Error() string { return fmt.Sprintf("rung %s: %s", e.rung, e.why) }
+func (e *DeniedError) Error() string { return fmt.Sprintf("rung %s: %s", e.Rung, e.Why) }
 
 // guest is a supervisor with all that it holds on this side.
 type guest struct {
+	kind    string
 	rung    Rung
 	cmd     *exec.Cmd
 	line    *os.File
@@ -49,22 +50,27 @@ type guest struct {
 
 // launch starts a supervisor on one rung and returns when it has what it
 // needs. Failing for a reason that another rung may not have is a
-// *deniedError.
-func launch(ctx context.Context, c Config, rung Rung) (_ *guest, err error) {
-	g := &guest{rung: rung, console: newRing(consoleKept), exited: make(chan struct{})}
+// *DeniedError.
+func launch(ctx context.Context, c Spec, rung Rung) (_ *guest, err error) {
+	g := &guest{kind: c.Kind, rung: rung, console: newRing(consoleKept), exited: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			g.release()
 		}
 	}()
-	o := order{Rung: rung, Image: c.Kernel.Image, Self: c.Self, Modules: c.Kernel.Modules, Mem: c.Mem, CPU: -1}
+	o := order{
+		Rung: rung, Program: c.Program, Args: c.Args, Env: c.Env, Self: c.Self, Modules: c.Modules,
+		Needed: c.Needed, Room: c.Room, CPU: -1, SameAddresses: c.SameAddresses, Files: len(c.Files),
+	}
 	if rung == Bare {
 		o.Places = places(c.WorkDir)
 	}
-	if g.cpu, err = takeCPU(); err != nil {
-		logf(c.Log, "guest: not pinned to a CPU, about three times slower: %v", err)
-	} else {
-		o.CPU = g.cpu.cpu
+	if c.Pin {
+		if g.cpu, err = takeCPU(); err != nil {
+			logf(c.Log, "guest: not pinned to a CPU, about three times slower: %v", err)
+		} else {
+			o.CPU = g.cpu.cpu
+		}
 	}
 	line, err := pair(unix.SOCK_STREAM)
 	if err != nil {
@@ -98,13 +104,13 @@ func launch(ctx context.Context, c Config, rung Rung) (_ *guest, err error) {
 	g.cmd.Dir = "/"
 	g.cmd.Env = []string{"PATH=/usr/bin:/bin"}
 	g.cmd.Stdout, g.cmd.Stderr = consoleW, consoleW
-	g.cmd.ExtraFiles = []*os.File{control[1], line[1]}
+	g.cmd.ExtraFiles = append([]*os.File{control[1], line[1]}, c.Files...)
 	g.cmd.SysProcAttr = attributes(rung)
 	if err := g.start(); err != nil {
 		consoleR.Close()
 		g.cmd = nil
 		if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EUSERS) {
-			return nil, &deniedError{rung, whyDenied(rung, err)}
+			return nil, &DeniedError{rung, whyDenied(rung, err)}
 		}
 		return nil, fmt.Errorf("starting the supervisor: %w", err)
 	}
@@ -179,11 +185,11 @@ func (g *guest) ready(ctx context.Context, log io.Writer) error {
 			}
 			g.kill()
 			<-g.exited
-			return &GuestError{What: "its supervisor gave up (does the program call guest.Main first thing?)", Rung: g.rung, Console: g.console.tail(), Err: err}
+			return &GuestError{Kind: g.kind, What: "its supervisor gave up (does the program call guest.Main first thing?)", Rung: g.rung, Console: g.console.tail(), Err: err}
 		case r.Note != "":
 			logf(log, "guest on rung %s: %s", g.rung, r.Note)
 		case r.Denied != "":
-			return &deniedError{g.rung, r.Denied}
+			return &DeniedError{g.rung, r.Denied}
 		case r.Ready && dir != nil:
 			g.dir = dir
 			return g.control.SetReadDeadline(time.Time{})

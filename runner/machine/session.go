@@ -1,4 +1,4 @@
-package uml
+package machine
 
 import (
 	"context"
@@ -23,6 +23,7 @@ type Session struct {
 	w       *wire.Writer
 	kernel  string
 	silence time.Duration
+	explain func(console string) string
 
 	running sync.Mutex // held by Run
 	jobs    int
@@ -39,19 +40,19 @@ type Session struct {
 // Boot starts a guest and returns when it has said its first word. ctx bounds
 // the boot, not the session's life. The error is a *GuestError where a guest
 // was started and came to nothing.
-func Boot(ctx context.Context, c Config) (*Session, error) {
+func Boot(ctx context.Context, c Spec) (*Session, error) {
 	c, err := c.complete()
 	if err != nil {
 		return nil, err
 	}
 	want := []Rung{c.Rung}
 	if c.Rung == Auto {
-		want = rungs[:]
+		want = Rungs()
 	}
 	var denied []error
 	for _, r := range want {
 		s, err := boot(ctx, c, r)
-		var d *deniedError
+		var d *DeniedError
 		if errors.As(err, &d) {
 			logf(c.Log, "guest: no %v", d)
 			denied = append(denied, d)
@@ -59,15 +60,12 @@ func Boot(ctx context.Context, c Config) (*Session, error) {
 		}
 		return s, err
 	}
-	return nil, fmt.Errorf("User-Mode Linux cannot be started: %w", errors.Join(denied...))
+	return nil, fmt.Errorf("%s cannot be started: %w", c.Kind, errors.Join(denied...))
 }
 
-func (c Config) complete() (Config, error) {
+func (c Spec) complete() (Spec, error) {
 	if helper() {
 		return c, fmt.Errorf("this program was started as %s and does not call guest.Main first thing in main or TestMain", os.Args[1])
-	}
-	if c.Kernel.Image == "" {
-		return c, errors.New("no kernel given to boot")
 	}
 	if c.Self == "" {
 		self, err := os.Executable()
@@ -79,26 +77,17 @@ func (c Config) complete() (Config, error) {
 	if _, err := os.Stat(c.Self); err != nil {
 		return c, fmt.Errorf("the guest is to run this very program: %w", err)
 	}
-	if c.Mem == 0 {
-		c.Mem = DefaultMem
-	}
-	if c.BootTimeout == 0 {
-		c.BootTimeout = DefaultBootTimeout
-	}
-	if c.Silence == 0 {
-		c.Silence = DefaultSilence
-	}
 	return c, nil
 }
 
-func boot(ctx context.Context, c Config, r Rung) (*Session, error) {
+func boot(ctx context.Context, c Spec, r Rung) (*Session, error) {
 	begin := time.Now()
 	g, err := launch(ctx, c, r)
 	if err != nil {
 		return nil, err
 	}
 	s := &Session{
-		guest: g, w: wire.NewWriter(g.line), silence: c.Silence,
+		guest: g, w: wire.NewWriter(g.line), silence: c.Silence, explain: c.Explain,
 		events: make(chan wire.Event), over: make(chan struct{}),
 		closing: make(chan struct{}), closed: make(chan struct{}),
 	}
@@ -252,7 +241,7 @@ func (s *Session) put(name string, job wire.Job) error {
 
 // failed tells a guest's end. The session must be closed.
 func (s *Session) failed(what string, cause error) error {
-	e := &GuestError{What: what, Rung: s.guest.rung, Console: s.guest.console.tail()}
+	e := &GuestError{Kind: s.guest.kind, What: what, Rung: s.guest.rung, Console: s.guest.console.tail()}
 	switch {
 	case errors.Is(cause, os.ErrDeadlineExceeded) && s.kernel == "":
 		e.What = "did not boot in time"
@@ -271,7 +260,7 @@ func (s *Session) failed(what string, cause error) error {
 	case errors.Is(cause, os.ErrClosed):
 		e.What, e.Err = "its supervisor was killed", nil
 	}
-	if why := explain(s.guest.console.text()); why != "" {
+	if why := s.explain(s.guest.console.text()); why != "" {
 		e.What += ": " + why
 	}
 	e.What = strings.TrimSuffix(e.What, ".")

@@ -1,4 +1,4 @@
-package uml
+package machine
 
 import (
 	"errors"
@@ -35,8 +35,8 @@ func isolate(mem int64, needed ...string) (work string, notes []string, err erro
 	if work == "" {
 		return "", nil, fmt.Errorf("none of the folders %v is there to mount a tmpfs on", mountPoints)
 	}
-	// Room for the guest's memory, which the kernel maps from a file here, and
-	// for jobs.
+	// Room for the guest's memory, where its kernel maps it from a file here,
+	// and for jobs.
 	data := fmt.Sprintf("mode=0700,size=%dk", (mem+64<<20)>>10)
 	if err := unix.Mount("lvslab", work, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, data); err != nil {
 		return "", nil, fmt.Errorf("mounting a tmpfs on %s: %w", work, err)

@@ -1,4 +1,4 @@
-package uml
+package machine
 
 import (
 	"io"
@@ -88,7 +88,7 @@ func (r *ring) tail() string {
 // chatter reports whether a line says nothing: what a healthy boot prints, and
 // the frames of a call trace that the kernel itself calls doubtful.
 func chatter(line string) bool {
-	for _, sign := range []string{"SELinux: ", "mmapper_init - find_iomem failed", "Failed to initialize ubd device", "check_one_sigio failed", "is not on tmpfs", ">] ? "} {
+	for _, sign := range []string{"SELinux: ", "mmapper_init - find_iomem failed", "Failed to initialize ubd device", "check_one_sigio failed", "is not on tmpfs", ">] ? ", "]  ? "} {
 		if strings.Contains(line, sign) {
 			return true
 		}
