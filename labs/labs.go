@@ -59,12 +59,13 @@ func chapters() []chapter {
 		{"dr", []string{"arp-race", "arptables", "sysctl", "half-suppressed", "as-printed", "save-restore", "behind-router"}},
 		{"tun", []string{"from-dr", "arp-race", "rp-filter", "prefix-24", "across-networks", "mtu"}},
 		{"nat", []string{"two-networks", "ip-forward", "no-return-route", "client-inside"}},
-		{"fullnat", []string{"same-network", "routed", "conntrack-off"}},
+		{"fullnat", []string{"same-network", "routed", "conntrack-off", "nf-tables"}},
 		{"ipv6", []string{"dr", "tun", "nat", "tunnel-v4-service"}},
+		{"schedulers", []string{"rr", "wrr", "lc", "wlc", "sed", "nq", "lblc", "lblcr", "dh", "sh", "mh", "flags", "fo", "ovf", "twos"}},
 		{"protocols", []string{"udp", "one-packet", "one-packet-nat", "sctp", "tcp-and-udp", "several-services"}},
 		{"persistence", []string{"timeout", "expires", "netmask", "quiescent-template", "port-zero", "fwmark"}},
 		{"operation", []string{
-			"weights-under-load", "drain", "remove-server", "thresholds", "lower-threshold", "fwmark", "conn-reuse", "sloppy-tcp", "sync",
+			"weights-under-load", "drain", "remove-server", "thresholds", "lower-threshold", "fwmark", "conn-reuse", "sloppy-tcp", "cache-bypass", "sync",
 			"rules-text", "ipvsadm", "zero",
 		}},
 		{"wire", []string{"hooks", "cost"}},
@@ -78,6 +79,7 @@ func chapters() []chapter {
 			"all-weights-zero", "over-threshold", "persistence-hides-rr", "client-is-director", "client-is-real-server",
 		}},
 		{"selftest", []string{"dr", "nat", "tun"}},
+		{"matrix", []string{"all"}},
 	}
 }
 
