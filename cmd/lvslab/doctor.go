@@ -175,11 +175,7 @@ func shippedNeeds() ([]runner.LabNeeds, error) {
 		if err != nil {
 			return nil, err
 		}
-		needs := slices.Clone(p.Needs)
-		if l.UsesFiles() {
-			needs = append(needs, probe.Overlay)
-		}
-		all = append(all, runner.LabNeeds{Lab: l.Name, Needs: needs})
+		all = append(all, runner.LabNeeds{Lab: l.Name, Needs: p.AllNeeds()})
 	}
 	return all, nil
 }
@@ -198,6 +194,8 @@ func thisMachine() machine {
 
 func diagnoseHost(ctx context.Context, needs []topology.Feature) hostDiagnosis {
 	h := hostDiagnosis{Verdict: yes, Features: []trait{}}
+	// A program is no matter of the kernel's.
+	needs = slices.DeleteFunc(slices.Clone(needs), func(f topology.Feature) bool { return strings.Contains(string(f), ":") })
 	for _, a := range probe.Features(ctx, append([]topology.Feature{probe.NetNS}, needs...)) {
 		t := trait{Name: string(a.Feature), Verdict: a.Verdict.String(), Why: a.Why}
 		if a.Verdict == probe.Unknown && len(h.Features) > 0 && h.Features[0].Verdict == no {

@@ -50,9 +50,9 @@ func (a *app) printDiagnosis(d *diagnosis) {
 	case !d.Ready:
 		fmt.Fprint(a.out, "\nThe shipped labs cannot run here yet.\n")
 	case d.Auto != "":
-		fmt.Fprintf(a.out, "\nAll shipped labs can run here. --kernel auto takes %s%s.\n", d.Auto, d.autoWhy())
+		fmt.Fprintf(a.out, "\nAll shipped labs%s can run here. --kernel auto takes %s%s.\n", but(d.skipped()), d.Auto, d.autoWhy())
 	default:
-		fmt.Fprint(a.out, "\nAll shipped labs can run here.\n")
+		fmt.Fprintf(a.out, "\nAll shipped labs%s can run here.\n", but(d.skipped()))
 	}
 	fmt.Fprintf(a.out, "Type next: %s\n", visible(d.Next))
 }
@@ -68,7 +68,24 @@ func (d *diagnosis) autoWhy() string {
 	if d.Auto == host.Name || len(lacks) == 0 {
 		return ""
 	}
-	return ", since this machine's own kernel lacks " + strings.Join(lacks, ", ")
+	return ", since this machine's own kernel lacks " + some(lacks)
+}
+
+// skipped are the features for want of which some shipped lab is skipped here.
+func (d *diagnosis) skipped() []string {
+	if d.Host.Verdict == yes || d.QEMU.Verdict == yes {
+		return nil
+	}
+	return d.UML.Lacks
+}
+
+// some names the first of a long list.
+func some(names []string) string {
+	const most = 5
+	if len(names) <= most+1 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 // features prints those that are there in one row, and the others with those
@@ -88,14 +105,20 @@ func (a *app) features(all []trait) {
 		if t.Verdict == yes || done[t.Name] {
 			continue
 		}
+		// The same is true of many but for their names.
+		blank := func(t trait) string { return strings.ReplaceAll(t.Why, t.Name, "\x00") }
 		var names []string
 		for _, o := range all[i:] {
-			if o.Verdict == t.Verdict && o.Why == t.Why && slices.Equal(o.Fix, t.Fix) {
+			if o.Verdict == t.Verdict && blank(o) == blank(t) && slices.Equal(o.Fix, t.Fix) {
 				names = append(names, o.Name)
 				done[o.Name] = true
 			}
 		}
-		a.row(t.Verdict, strings.Join(names, ", ")+": "+t.Why, t.Fix)
+		why := t.Why
+		if len(names) > 1 {
+			why = strings.ReplaceAll(blank(t), "\x00", "them")
+		}
+		a.row(t.Verdict, strings.Join(names, ", ")+": "+why, t.Fix)
 	}
 }
 

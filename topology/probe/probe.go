@@ -175,6 +175,9 @@ func (s *system) answer(f topology.Feature) Answer {
 	}
 	t, ok := trialOf(f)
 	if !ok {
+		if a, ok := s.told(f); ok {
+			return a
+		}
 		return s.listed(f)
 	}
 	told := func(a Answer) Answer { a.Feature = f; return a }
