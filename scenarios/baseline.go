@@ -33,6 +33,11 @@ func keyNeeds(key string) []topology.Feature {
 	case strings.HasPrefix(key, "net.ipv6.") && !strings.HasSuffix(key, ".disable_ipv6"):
 		return []topology.Feature{"ipv6"}
 	}
+	for dev, module := range tunnelDevices() {
+		if namesDevice(key, dev) {
+			return []topology.Feature{module}
+		}
+	}
 	return nil
 }
 
@@ -101,6 +106,7 @@ func (l *Lab) sysctls(node string, n Node) (early, late []setting) {
 		}
 		list = append(list, s)
 	}
+	set = withVSDefaults(set)
 	for _, e := range l.Sysctls {
 		set(setting{key: e.Name, value: e.Value, why: "the lab wishes it on every node", pos: e.Pos})
 	}
