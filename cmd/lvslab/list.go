@@ -79,7 +79,9 @@ func (l listedLab) line() string {
 	if l.Combinations == 0 {
 		return visible(l.Title)
 	}
-	return fmt.Sprintf("%s (%d combinations)", visible(l.Title), l.Combinations)
+	// "${scheduler}" stands for one in each combination, and here for the word.
+	title := strings.NewReplacer("${", "", "}", "").Replace(l.Title)
+	return fmt.Sprintf("%s (%d combinations)", visible(title), l.Combinations)
 }
 
 // shippedChapters are the chapters that hold labs, or what the words pick of
