@@ -11,7 +11,8 @@ GOFUMPT       := mvdan.cc/gofumpt@v0.12.0
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # What the tests compare lvslab with.
-TOOLS := iproute2 ipvsadm arptables nftables curl tcpdump procps busybox python3 kmod util-linux qemu-system-x86
+TOOLS := iproute2 ipvsadm arptables iptables nftables curl tcpdump procps busybox python3 kmod util-linux \
+	iputils-ping bind9-dnsutils netcat-openbsd ncat qemu-system-x86
 
 export CGO_ENABLED = 0
 

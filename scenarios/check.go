@@ -59,12 +59,13 @@ func (l *Lab) check() source.List {
 }
 
 // allow keeps the findings that the lab does not allow, and adds the
-// permissions that nothing made use of.
+// permissions that nothing made use of. A lab in which something was set on
+// purpose allows all.
 func (l *Lab) allow(found source.List) source.List {
 	var errs source.List
 	used := make(map[string]bool)
 	for _, f := range found {
-		if slices.ContainsFunc(l.Allow, func(a Allowed) bool { return a.Code == f.Code }) {
+		if l.set || slices.ContainsFunc(l.Allow, func(a Allowed) bool { return a.Code == f.Code }) {
 			used[f.Code] = true
 			l.Findings = append(l.Findings, f)
 			continue
@@ -72,7 +73,7 @@ func (l *Lab) allow(found source.List) source.List {
 		errs = append(errs, f)
 	}
 	for _, a := range l.Allow {
-		if !used[a.Code] {
+		if !used[a.Code] && !l.set {
 			errs.Add(a.Pos, "allow: %s is not found in this lab; take it out", a.Code)
 		}
 	}

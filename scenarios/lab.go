@@ -43,6 +43,11 @@ type Lab struct {
 	// name: that is what the lab is about.
 	Findings source.List
 
+	// Omit are roles that every plan of the lab leaves out: nothing of the
+	// file's, but what somebody who runs it asks for.
+	Omit []topology.Role
+
+	set  bool // something was set that the file does not say
 	doc  *yaml.Node
 	data []byte // the file's text
 	// root is the lab as its file has it, nil for that one itself.
@@ -144,6 +149,9 @@ type Node struct {
 	// SyncDaemons tell other directors of a director's connections, or listen
 	// to them, in the words of ipvsadm(8), --start-daemon.
 	SyncDaemons []SyncDaemon `yaml:"sync_daemons"`
+	// Timeouts are how long a director remembers connections that are silent,
+	// in the words of ipvsadm(8), --set.
+	Timeouts *Timeouts `yaml:"timeouts"`
 	Serve       []Serve      `yaml:"serve"`
 	// Files are written in the node's own view of the files, before its servers
 	// start: the content by the path.

@@ -18,7 +18,11 @@ import (
 //
 // Every change of every step is laid over the lab and checked, so that a run
 // cannot end in the middle by a mistake of the file.
-func Load(path, labName string, data []byte) ([]*Lab, error) {
+//
+// Assignments, each "PATH=VALUE" such as virtual_services.web.scheduler=wrr, are
+// laid over every lab of the file before all else; what cannot work then is
+// allowed, since it was asked for.
+func Load(path, labName string, data []byte, assignments ...string) ([]*Lab, error) {
 	docs, err := source.Parse(path, data)
 	if err != nil {
 		return nil, err
@@ -34,7 +38,10 @@ func Load(path, labName string, data []byte) ([]*Lab, error) {
 		}
 		var found alike
 		for _, v := range variants {
-			lab, list := decode(path, data, v.doc)
+			laid, setter := set(path, v.doc, assignments)
+			lab, list := decode(path, data, laid)
+			lab.set = len(assignments) > 0
+			list = append(list, setter.d.Errs...)
 			lab.Name = labName
 			switch {
 			case lab.Label != "":
@@ -60,7 +67,7 @@ func Load(path, labName string, data []byte) ([]*Lab, error) {
 				_, err := lab.Plan()
 				list.AddError(lab.Pos, err)
 			}
-			found.add(v.name, list)
+			found.add(v.name, setter.explain(list))
 			labs = append(labs, lab)
 		}
 		errs = append(errs, found.list()...)
@@ -118,11 +125,9 @@ func (l *Lab) patched(patch *yaml.Node) (*Lab, source.List) {
 	file := l.Pos.File
 	var errs source.List
 	for i := 0; i+1 < len(patch.Content); i += 2 {
-		switch k := patch.Content[i]; k.Value {
-		case "networks", "sysctls", "nodes", "virtual_services":
-		default:
+		if k := patch.Content[i]; !slices.Contains(changeable(), k.Value) {
 			errs.Add(source.Pos{File: file, Line: k.Line, Col: k.Column}, "%s",
-				source.Unknown("key", k.Value, []string{"networks", "sysctls", "nodes", "virtual_services"})+" (in a change)")
+				source.Unknown("key", k.Value, changeable())+" (in a change)")
 		}
 	}
 	if len(errs) > 0 {

@@ -175,6 +175,7 @@ func TestLoadErrors(t *testing.T) {
 		{"director: {links: {eth0: lan 10.0.0.1/24}}", "director:\n    links: {eth0: lan 10.0.0.1/24}\n    rules: |\n      -A -t 10.0.0.100:81 -s rr\n      -a -t 10.0.0.100:81 -r 10.0.0.2 -i --tun-type vxlan\n      -a -t 10.0.0.100:81 -r 10.0.0.3:99999", `f.yaml:10:53: unknown tunnel type "vxlan"; allowed: ipip, gue, gre`},
 		{"director: {links: {eth0: lan 10.0.0.1/24}}", "director:\n    links: {eth0: lan 10.0.0.1/24}\n    rules: |\n      -A -t 10.0.0.100:80 -s rr", "f.yaml:8:12: the rules of director have tcp 10.0.0.100:80, which is the virtual service web at f.yaml:13:3"},
 		{"10.0.0.1/24}", "10.0.0.1/24}, rules: \"\"", "f.yaml:6:53: rules are empty; leave the key out for an empty table"},
+		{"10.0.0.1/24}", "10.0.0.1/24}, timeouts: 900 120", "f.yaml:6:56: timeouts are three numbers of seconds, of TCP, of TCP after a FIN, and of UDP; found 2"},
 		{"10.0.0.1/24}", "10.0.0.1/24}, sync_daemons: [master --mcast-interface eth9]", `f.yaml:6:61: node director: unknown link "eth9", did you mean "eth0"? Allowed: eth0`},
 		{"10.0.0.1/24}", "10.0.0.1/24}, iptables: [-A POSTROUTING -j MASQUERADE]", `f.yaml:6:57: column 4: chain "POSTROUTING" is not in table filter, which has INPUT, FORWARD, OUTPUT`},
 		{"eth0: lan 10.0.0.250/24", "eth0: {network: lan, addresses: [10.0.0.250/24], mtu: 20}", "f.yaml:5:26: mtu 20 is not from 68 to 65535"},

@@ -23,11 +23,13 @@ type Plan struct {
 	Roles []topology.Role
 }
 
-// Plan works out the lab's ops. The roles in omit are left out of every state
-// that the lab comes to; one that no op ever plays is an error.
+// Plan works out the lab's ops. The roles in omit, and those of l.Omit, are left
+// out of every state that the lab comes to; one that no op ever plays is an
+// error.
 func (l *Lab) Plan(omit ...topology.Role) (*Plan, error) {
 	p := &Plan{Lab: l}
 	var errs source.List
+	omit = slices.Concat(l.Omit, omit)
 	out := slices.Clone(omit)
 	full := l.ops()
 	all := slices.Clone(full)
@@ -150,6 +152,7 @@ func (l *Lab) ops() []topology.Op {
 			}
 		}
 	}
+	ops = append(ops, l.timeoutOps()...)
 	ops = append(ops, l.syncOps()...)
 	ops = append(ops, l.ipvsOps()...)
 	return append(ops, l.ruleOps()...)

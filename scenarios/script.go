@@ -21,6 +21,7 @@ func (p *Plan) Script(d topology.Dialect) string {
 	s := &script{plan: p, dialect: d}
 	body := &s.text
 	up := s.part(func() { s.up() })
+	s.words = append(s.words, s.programs()...)
 	steps := s.part(func() { s.steps() })
 
 	s.header()
@@ -128,13 +129,16 @@ func (s *script) header() {
 	}
 	s.comment("", needs+".")
 	s.comment("", "Each machine and each network is a network namespace; this machine's own addresses, routes and rules stay as they are.")
+	for _, l := range s.lacks() {
+		s.comment("", "What it cannot do: "+l+"; lvslab run can.")
+	}
 	for _, m := range scriptModules() {
 		if m.device != "" && slices.Contains(s.modules(), m.name) {
 			s.comment("", fmt.Sprintf("To load %s gives this machine itself a device %s, too, which stays down.", m.name, m.device))
 		}
 	}
-	if l.UsesFiles() {
-		s.comment("", "In lvslab each machine sees files of its own. Here the commands of steps see this machine's files, and those that the steps write are below $state/files.")
+	if l.UsesFiles() || slices.ContainsFunc(s.allOps(), func(o topology.Op) bool { return o.About().Key.Kind == "file" }) {
+		s.comment("", "In lvslab each machine sees files of its own. Here the commands of steps see this machine's files, and those that the lab or its steps write are below $state/files.")
 	}
 }
 
@@ -173,7 +177,7 @@ func (s *script) settings() {
 func (s *script) modules() []string {
 	var mods []string
 	for _, m := range scriptModules() {
-		if slices.Contains(s.plan.Needs, topology.Feature(m.name)) {
+		if s.needsModule(m.name) {
 			mods = append(mods, m.name)
 		}
 	}
@@ -184,7 +188,11 @@ func (s *script) modules() []string {
 type scriptModule struct{ name, file, device string }
 
 func scriptModules() []scriptModule {
-	list := []scriptModule{{name: "ip_vs", file: "/proc/net/ip_vs"}}
+	list := []scriptModule{
+		{name: "ip_vs", file: "/proc/net/ip_vs"},
+		{name: "ip_vs_ftp", file: "/sys/module/ip_vs_ftp"},
+		{name: "ipv6", file: "/proc/net/if_inet6"},
+	}
 	for _, device := range slices.Sorted(maps.Keys(tunnelDevices())) {
 		family := "ipv4"
 		if strings.HasPrefix(device, "ip6") {
@@ -208,7 +216,11 @@ func (s *script) tunnels() []string {
 
 func (s *script) checks() {
 	b := &s.text
-	b.WriteString("\ncheck() {\n  [ \"$(id -u)\" = 0 ] || fail 'only root can make network namespaces'\n")
+	b.WriteString("\ncheck() {\n")
+	for _, l := range s.lacks() {
+		fmt.Fprintf(b, "  fail %s\n", topology.Quote(l+"; lvslab run can: lvslab run "+s.plan.Lab.Name))
+	}
+	b.WriteString("  [ \"$(id -u)\" = 0 ] || fail 'only root can make network namespaces'\n")
 	s.needs(s.tools(s.words))
 	if s.uses("serve_http") {
 		b.WriteString("  web_server >/dev/null || fail 'a small web server is missing: apt install busybox, or python3'\n")
@@ -224,7 +236,7 @@ func (s *script) checks() {
 		}
 	}
 	if t := strings.Join(s.tunnels(), ", "); t != "" {
-		fmt.Fprintf(b, `  # Otherwise only this machine itself would have a %s.
+		fmt.Fprintf(b, `  # Otherwise only this machine itself would have %s.
   only=/proc/sys/net/core/fb_tunnels_only_for_init_net
   [ ! -e "$only" ] || [ "$(cat "$only")" = 0 ] ||
     fail 'new namespaces get no %s here: sysctl -w net.core.fb_tunnels_only_for_init_net=0'
@@ -243,6 +255,8 @@ func (s *script) needs(tools []string) {
 // packageOf is the package of Debian's, and mostly of others', that has a tool.
 func packageOf(tool string) string {
 	switch strings.TrimSuffix(strings.TrimSuffix(tool, "-save"), "-restore") {
+	case "iptables", "ip6tables", "iptables-legacy", "ip6tables-legacy":
+		return "iptables"
 	case "ip", "tc", "ss":
 		return "iproute2"
 	case "sysctl":
@@ -297,7 +311,7 @@ func (s *script) tools(words []string) []string {
 }
 
 // everywhere are the words that every POSIX system knows.
-func everywhere() []string { return []string{":", "mkdir", "printf", "rm"} }
+func everywhere() []string { return []string{":", "mkdir", "printf", "rm", "sh"} }
 
 // called are the programs that a Shell line calls.
 func called(line string) []string {

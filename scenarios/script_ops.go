@@ -10,6 +10,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"github.com/lvslab/lvslab/scenarios/ipvs"
 	"github.com/lvslab/lvslab/topology"
 )
 
@@ -61,6 +62,9 @@ func (s *script) ops(ops []topology.Op, heading func(topology.Op) string) {
 		var lines []string
 		for ; i < len(ops) && heading(ops[i]) == last && s.why(ops[i]) == why; i++ {
 			shell := ops[i].Shell(s.dialect)
+			if s.wentAlong(ops[i]) {
+				shell = []string{": # it went with its virtual service"}
+			}
 			lines = append(lines, shell...)
 			s.stand(ops[i])
 		}
@@ -69,6 +73,21 @@ func (s *script) ops(ops []topology.Op, heading func(topology.Op) string) {
 			s.words = append(s.words, called(l)...)
 		}
 	}
+}
+
+// wentAlong reports whether an op takes a real server from a virtual service
+// that is gone: it went with it, and ipvsadm fails for one that is not there.
+func (s *script) wentAlong(o topology.Op) bool {
+	k := o.About().Key
+	if k.Kind != ipvs.KindDestination || !s.takesAway(o) {
+		return false
+	}
+	for other := range s.standing {
+		if other.Node == k.Node && other.Kind == ipvs.KindService && strings.HasPrefix(k.ID, other.ID+" ") {
+			return false
+		}
+	}
+	return true
 }
 
 // why is an op's reason; of one that takes away what stands, that it is no
@@ -152,6 +171,7 @@ func (s *script) steps() {
 	})
 	s.text.WriteString("\n# What the steps need beside all that.\nstep_tools() {\n  :\n")
 	s.needs(slices.DeleteFunc(s.tools(s.stimuli), func(t string) bool { return slices.Contains(s.tools(s.words), t) }))
+	s.legacyARP()
 	s.text.WriteString("}\n" + bodies)
 }
 

@@ -176,8 +176,8 @@ func (s *script) request(in inNode, r *Request) []string {
 			cases = append(cases, fmt.Sprintf("%d) %s ;;", i, one(node)))
 		}
 		l = times(r.Count, fmt.Sprintf("case $(((i - 1) %% %d)) in %s esac%s", len(r.From), strings.Join(cases, " "), s.interval(r)))
-	case r.Concurrency > 1 && (r.Client == "http" || r.Client == "ftp" || r.Client == "dns"):
-		l = fmt.Sprintf("seq %d | xargs -P %d -I N %s", r.Count, r.Concurrency, one(r.From[0]))
+	case r.Concurrency > 1 && r.Upload == 0 && (r.Client == "http" || r.Client == "ftp" || r.Client == "dns"):
+		l = fmt.Sprintf("seq %d | xargs -P %d -I '{}' %s", r.Count, r.Concurrency, one(r.From[0]))
 	default:
 		l = times(r.Count, one(r.From[0])+s.interval(r))
 	}
@@ -269,12 +269,26 @@ func isFunction(word string) (tools []string, ok bool) {
 		return nil, true
 	case !strings.HasPrefix(word, "serve_") && !strings.HasPrefix(word, "stop_"):
 		return nil, false
-	case service == "http" || service == "command":
+	case service == "http":
 		return []string{"ss", "setsid"}, true
+	case service == "command":
+		return []string{"ss", "setsid", "mount"}, true
 	case slices.Contains(scriptServices(), service):
 		return []string{"ss", "setsid", "python3"}, true
 	}
 	return nil, true
+}
+
+// servicesIn are the services whose functions are among words.
+func servicesIn(words []string) []string {
+	var out []string
+	for _, w := range words {
+		verb, service, _ := strings.Cut(w, "_")
+		if verb == "serve" || verb == "stop" {
+			out = append(out, service)
+		}
+	}
+	return out
 }
 
 // functions are those that the lines of the script call.
@@ -282,11 +296,7 @@ func (s *script) functions() string {
 	var b strings.Builder
 	any := func(words ...string) bool { return slices.ContainsFunc(words, s.uses) }
 	var own, missing []string
-	for _, w := range s.words {
-		verb, service, _ := strings.Cut(w, "_")
-		if verb != "serve" && verb != "stop" {
-			continue
-		}
+	for _, service := range servicesIn(s.words) {
 		list := &own
 		if !slices.Contains(scriptServices(), service) {
 			list = &missing
@@ -312,6 +322,9 @@ func (s *script) functions() string {
 	}
 	if any("hold") {
 		b.WriteString("\n" + heldConnections)
+	}
+	if slices.ContainsFunc(s.stimuli, func(w string) bool { return strings.HasPrefix(w, "arptables-legacy-") }) {
+		b.WriteString(legacyARP)
 	}
 	return b.String()
 }

@@ -63,17 +63,23 @@ serve_http() {
     mkdir -p "$root"
   fi
   address=${3:--}
-  [ "$address" != - ] || address=0.0.0.0
+  # Without an address both listen for IPv4 and IPv6.
   case $(web_server) in
   busybox)
-    case $address in *:*) address="[$address]" ;; esac
-    set -- "$1" "$2" busybox httpd -f -p "$address:$2" -h "$root"
+    case $address in
+    -) address= ;;
+    *:*) address="[$address]:" ;;
+    *) address=$address: ;;
+    esac
+    in_background http "$1" "$2" tcp busybox httpd -f -p "$address$2" -h "$root"
     ;;
-  python3) set -- "$1" "$2" python3 -m http.server --bind "$address" -d "$root" "$2" ;;
+  python3)
+    at=$1 port=$2
+    set -- -m http.server -d "$root"
+    [ "$address" = - ] || set -- "$@" --bind "$address"
+    in_background http "$at" "$port" tcp python3 "$@" "$port"
+    ;;
   esac
-  at=$1 port=$2
-  shift 2
-  in_background http "$at" "$port" tcp "$@"
 }
 
 # stop_http NODE PORT
@@ -88,8 +94,17 @@ bulk_http() {
 }
 `
 
-const commandServer = `# serve_command NODE PORT PROTOCOL COMMAND: a daemon of this machine
-serve_command() { in_background command "$1" "$2" "$3" sh -c "$4"; }
+const commandServer = `# serve_command NODE PORT PROTOCOL COMMAND: a daemon of this machine, which sees
+# the node's own files laid over this machine's (ip netns exec gives it mounts of
+# its own)
+serve_command() {
+  # shellcheck disable=SC2016 # the inner shell expands it
+  in_background command "$1" "$2" "$3" sh -c '
+    for dir in "$1"/*; do
+      [ ! -d "$dir" ] || mount -t overlay -o "lowerdir=$dir:/${dir##*/}" overlay "/${dir##*/}" || exit
+    done
+    exec sh -c "$2"' sh "$state/files/$1" "$4"
+}
 
 # stop_command NODE PORT PROTOCOL
 stop_command() { end_background command "$1" "$2" "$3"; }
@@ -110,6 +125,7 @@ hold() {
 
 # release NODE|- NAME|-
 release() {
+  [ -e "$state/held" ] || return 0
   while read -r pid node name; do
     [ "$1" = - ] || [ "$1" = "$node" ] || continue
     [ "$2" = - ] || [ "$2" = "$name" ] || continue

@@ -65,11 +65,17 @@ func (o linkOp) Apply(_ context.Context, w World) error {
 		LinkAttrs: netlink.LinkAttrs{
 			Name: PortName(n.Name(), o.link.Device), HardwareAddr: port,
 			MasterIndex: bridge, Flags: net.FlagUp, TxQLen: -1,
+			Index: portIndex(port),
 		},
 		PeerName: o.link.Device, PeerHardwareAddr: node, PeerTxQLen: -1,
 		PeerNamespace: netlink.NsFd(n.NsFd()),
 	}
-	if err := sw.Netlink().LinkAdd(veth); err != nil && !errors.Is(err, unix.EEXIST) {
+	err = sw.Netlink().LinkAdd(veth)
+	if errors.Is(err, unix.EBUSY) { // another port has the number
+		veth.Index = 0
+		err = sw.Netlink().LinkAdd(veth)
+	}
+	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fail(o, err)
 	}
 	// The other end can come up only when there are two (veth_open in
@@ -79,6 +85,16 @@ func (o linkOp) Apply(_ context.Context, w World) error {
 		return fail(o, err)
 	}
 	return fail(o, n.Netlink().LinkSetUp(device(o.link.Device, index)))
+}
+
+// portIndex is a number for the switch's end of a link that its other end never
+// has. A kernel takes a device with the number of its peer, though that is in
+// another namespace, for one without a peer, and lets up to a second go by before
+// it notices the carrier (linkwatch_urgent_event in net/core/link_watch.c). By
+// themselves namespaces count from 1, so that the numbers meet often.
+func portIndex(port net.HardwareAddr) int {
+	const above = 1 << 24
+	return above | int(port[3])<<16 | int(port[4])<<8 | int(port[5])
 }
 
 func (o linkOp) Undo() (Op, bool) { return linkRemoval{o}, true }

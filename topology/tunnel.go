@@ -64,7 +64,9 @@ func (o tunnelOp) Apply(_ context.Context, w World) error {
 	var link netlink.Link
 	switch o.tunnel.Kind {
 	case "ip6tnl":
-		link = &netlink.Ip6tnl{LinkAttrs: attrs, Local: local, Remote: net.IPv6zero}
+		// The hop limit and the limit of tunnels in tunnels are those that ip-link
+		// gives (IPV6_DEFAULT_TNL_ENCAP_LIMIT in linux/ip6_tunnel.h).
+		link = &netlink.Ip6tnl{LinkAttrs: attrs, Local: local, Remote: net.IPv6zero, Ttl: 64, EncapLimit: 4}
 	case "gre":
 		link = &netlink.Gretun{LinkAttrs: attrs, Local: local, Remote: net.IPv4zero, IFlags: uint16(nl.GRE_CSUM)}
 	case "ip6gre":

@@ -76,11 +76,8 @@ func openGenl() (*genl, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening a generic-netlink socket: %w", err)
 	}
-	tv := unix.NsecToTimeval(callTimeout.Nanoseconds())
-	if err := errors.Join(sock.SetSendTimeout(&tv), sock.SetReceiveTimeout(&tv)); err != nil {
-		sock.Close()
-		return nil, err
-	}
+	// Without a timeout of its own: Conn.call bounds what is asked, and a
+	// deadline for each message costs more than the message.
 	g := &genl{handle: &nl.SocketHandle{Socket: sock}}
 	if g.family, err = g.resolve(); err != nil {
 		sock.Close()

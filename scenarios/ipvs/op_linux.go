@@ -189,7 +189,13 @@ func (u *undoDestination) Undo() (topology.Op, bool) { op := u.op; return &op, t
 
 // shell is the command line of one rule, run in the node's namespace.
 func shell(node, rule string) []string {
-	return []string{fmt.Sprintf("ip netns exec %s ipvsadm %s", node, rule)}
+	words := strings.Fields(rule)
+	for i, w := range words {
+		if strings.HasPrefix(w, "[") {
+			words[i] = topology.Quote(w) // a shell would look for files: [fd00::1]:80
+		}
+	}
+	return []string{fmt.Sprintf("ip netns exec %s ipvsadm %s", node, strings.Join(words, " "))}
 }
 
 // batch applies ops, which are all of one type and on one node. The error of one

@@ -86,11 +86,12 @@ const packetCost = 112
 type Capture struct {
 	node, device string
 	keep         int // bytes
-	stop         chan struct{}
-	stopped      sync.WaitGroup
+	often        time.Duration
 
 	mu      sync.Mutex
 	fd      int // -1 when closed
+	timer   *time.Timer
+	pause   time.Duration
 	buf     []byte
 	oob     []byte
 	packets []Packet
@@ -112,7 +113,6 @@ func Open(ns *netns.Namespace, node, device string, opts Options) (*Capture, err
 	c := &Capture{
 		node: node, device: device,
 		keep: limit / 2,
-		stop: make(chan struct{}),
 		buf:  make([]byte, snap),
 		oob:  make([]byte, unix.CmsgSpace(16)),
 	}
@@ -137,37 +137,52 @@ func Open(ns *netns.Namespace, node, device string, opts Options) (*Capture, err
 	if err != nil {
 		return nil, c.errorf("%w", err)
 	}
-	c.fd = s.fd
-	c.stopped.Go(func() { c.relieve(drainInterval(s.fd)) })
+	c.fd, c.often = s.fd, drainInterval(s.fd)
+	c.pause = c.often
+	c.mu.Lock() // the timer may be the faster one
+	defer c.mu.Unlock()
+	c.timer = time.AfterFunc(c.pause, c.relieve)
 	return c, nil
 }
+
+const usualInterval = 50 * time.Millisecond
 
 // drainInterval is how often the kernel's queue must be emptied so that a burst
 // at the speed of a virtual link fits into it.
 func drainInterval(fd int) time.Duration {
-	const usual, short = 50 * time.Millisecond, 5 * time.Millisecond
+	const short = 5 * time.Millisecond
 	size, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
 	if err == nil && size >= 4<<20 {
-		return usual
+		return usualInterval
 	}
 	return short // small, as it is without CAP_NET_ADMIN over the whole machine
 }
 
+// A capture with less than fewPackets since it was last relieved is relieved
+// half as often, down to once in idleFactor times the usual interval: many labs
+// capture at once, and each time costs a guest some of the most expensive things
+// it does, system calls and wakings. What a queue of 8 MB holds, more than three
+// thousand packets of the largest size, is far more than such a guest sends in
+// that time.
+const (
+	fewPackets = 64
+	idleFactor = 4
+)
+
 // relieve empties the kernel's queue now and then. It does not wait for
 // packets: to be woken by each would slow down what is being watched.
-func (c *Capture) relieve(every time.Duration) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			c.mu.Lock()
-			c.drain()
-			c.mu.Unlock()
-		case <-c.stop:
-			return
-		}
+func (c *Capture) relieve() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return
 	}
+	if c.drain() >= fewPackets || c.often < usualInterval {
+		c.pause = c.often
+	} else {
+		c.pause = min(2*c.pause, idleFactor*c.often)
+	}
+	c.timer.Reset(c.pause)
 }
 
 // Packets is everything taken so far, in the order of delivery, including
@@ -176,7 +191,7 @@ func (c *Capture) relieve(every time.Duration) {
 func (c *Capture) Packets() []Packet {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.drain()
+	c.take()
 	return slices.Clone(c.packets)
 }
 
@@ -184,7 +199,7 @@ func (c *Capture) Packets() []Packet {
 func (c *Capture) Lost() uint64 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.drain()
+	c.take()
 	return c.lost
 }
 
@@ -193,7 +208,7 @@ func (c *Capture) Lost() uint64 {
 func (c *Capture) Err() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.drain()
+	c.take()
 	if c.err != nil {
 		return c.err
 	}
@@ -208,7 +223,7 @@ func (c *Capture) Err() error {
 func (c *Capture) Forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.drain()
+	c.take()
 	c.packets, c.kept, c.lost = nil, 0, 0
 }
 
@@ -219,40 +234,47 @@ func (c *Capture) Close() error {
 		c.mu.Unlock()
 		return nil
 	}
-	c.drain()
+	c.take()
 	fd := c.fd
 	c.fd = -1
 	c.buf, c.oob = nil, nil
+	c.timer.Stop() // one that has fired sees that there is nothing to do
 	c.mu.Unlock()
 
-	close(c.stop)
-	c.stopped.Wait()
 	if err := unix.Close(fd); err != nil {
 		return c.errorf("close: %w", err)
 	}
 	return nil
 }
 
-// drain takes what the kernel has queued. c.mu is held.
-func (c *Capture) drain() {
+// take is drain, with what was lost. c.mu is held.
+func (c *Capture) take() {
 	if c.fd < 0 {
 		return
 	}
+	if c.drain(); c.err == nil {
+		c.countLost()
+	}
+}
+
+// drain takes what the kernel has queued, and tells how many packets that were.
+// c.mu is held, and c is open.
+func (c *Capture) drain() (packets int) {
 	for c.err == nil {
 		// MSG_TRUNC makes the answer the packet's length, whatever fits.
 		n, oobn, _, from, err := unix.Recvmsg(c.fd, c.buf, c.oob, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
-			c.countLost()
-			return
+			return packets
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENETDOWN):
 			// The device went down, which is told once and takes nothing from
 			// the queue; it may come up again.
 			continue
 		case err != nil:
 			c.err = c.errorf("receive: %w", err)
-			return
+			return packets
 		}
+		packets++
 		ll, ok := from.(*unix.SockaddrLinklayer)
 		if !ok {
 			continue
@@ -272,6 +294,7 @@ func (c *Capture) drain() {
 			Data:      slices.Clone(data),
 		})
 	}
+	return packets
 }
 
 // countLost adds what the kernel had no room for; asking sets its count to

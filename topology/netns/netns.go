@@ -30,11 +30,6 @@ import (
 // ErrClosed is what every method answers after Close.
 var ErrClosed = errors.New("the network namespace is closed")
 
-// NetlinkTimeout bounds one send or receive on the handle of Netlink. It is
-// long, since a kernel that is taking down a thousand namespaces holds its
-// route lock for seconds, yet ends a wait for an answer that never comes.
-const NetlinkTimeout = 30 * time.Second
-
 // threadPath is the namespace of the thread that opens it. (/proc/self/ns/net
 // is that of the process's first thread.)
 const threadPath = "/proc/thread-self/ns/net"
@@ -109,11 +104,10 @@ func (n *Namespace) make() error {
 		_ = unix.Close(fd)
 		return fmt.Errorf("open a route socket: %w", err)
 	}
-	if err := h.SetSocketTimeout(NetlinkTimeout); err != nil {
-		h.Close()
-		_ = unix.Close(fd)
-		return fmt.Errorf("set the route socket's timeout: %w", err)
-	}
+	// Without a timeout: the kernel answers before the send returns, and tells
+	// when it had no room for the answer (netlink(7), ENOBUFS). A deadline for
+	// each message asks for the time some ten times, each a system call in
+	// User-Mode Linux.
 	ask, err := openAsk()
 	if err != nil {
 		h.Close()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -43,6 +44,10 @@ const (
 // told.
 const dumpTries = 10
 
+// netlinkTimeout bounds one send or receive. It is long: a kernel that is taking
+// down a thousand namespaces holds its locks for seconds.
+const netlinkTimeout = 30 * time.Second
+
 // genlFamilyID finds IPVS in the list of all families, on the calling thread's
 // namespace; to ask for it by name would load it.
 func genlFamilyID() (uint16, error) {
@@ -51,7 +56,7 @@ func genlFamilyID() (uint16, error) {
 		return 0, fmt.Errorf("opening a generic-netlink socket: %w", err)
 	}
 	defer h.Close()
-	if err := h.SetSocketTimeout(netns.NetlinkTimeout); err != nil {
+	if err := h.SetSocketTimeout(netlinkTimeout); err != nil {
 		return 0, fmt.Errorf("setting a generic-netlink socket's timeout: %w", err)
 	}
 	for range dumpTries {

@@ -34,18 +34,27 @@ func newCandidate(f wire.File, p *scenarios.Plan) candidate {
 	for _, i := range changing(p) {
 		ops += len(changes(p.Steps[i]))
 	}
-	return candidate{f, p, formsOf(p), 20 + ops + 2*states*len(names(p))}
+	shown := formsOf(p)
+	if unscriptable(p) != nil {
+		shown = nil
+	}
+	return candidate{f, p, shown, 20 + ops + 2*states*len(names(p))}
 }
 
-// cover picks labs that show together all that any of them shows: always the
-// one that adds most for its cost, and at last none that the others make
-// needless. Equals are taken in the order of the index, so that the choice
-// depends on the labs alone.
-func cover(all []candidate) []candidate {
+// cover picks labs that show together all that any of them shows, besides those
+// that are needed anyway: always the one that adds most for its cost, and at last
+// none that the others make needless. Equals are taken in the order of the
+// index, so that the choice depends on the labs alone.
+func cover(all, needed []candidate) []candidate {
 	missing := make(map[string]bool)
 	for _, c := range all {
 		for _, f := range c.forms {
 			missing[f] = true
+		}
+	}
+	for _, c := range needed {
+		for _, f := range c.forms {
+			delete(missing, f)
 		}
 	}
 	adds := func(c candidate) int {
@@ -65,6 +74,7 @@ func cover(all []candidate) []candidate {
 		}
 		chosen = append(chosen, best)
 	}
+	chosen = append(slices.Clone(needed), chosen...)
 	shownBy := make(map[string]int)
 	for _, c := range chosen {
 		for _, f := range c.forms {
@@ -73,7 +83,8 @@ func cover(all []candidate) []candidate {
 	}
 	slices.SortStableFunc(chosen, func(a, b candidate) int { return cmp.Compare(b.cost, a.cost) })
 	return slices.DeleteFunc(chosen, func(c candidate) bool {
-		if slices.ContainsFunc(c.forms, func(f string) bool { return shownBy[f] == 1 }) {
+		isNeeded := slices.ContainsFunc(needed, func(n candidate) bool { return n.plan == c.plan })
+		if isNeeded || slices.ContainsFunc(c.forms, func(f string) bool { return shownBy[f] == 1 }) {
 			return false
 		}
 		for _, f := range c.forms {
@@ -83,12 +94,11 @@ func cover(all []candidate) []candidate {
 	})
 }
 
-// formsOf are what a plan has to show, each once: the kind and role of each op,
-// and the form of each line of the shell, once for a setup and once for a
-// change in a lab that is up.
+// formsOf are what a plan has to show, each once: each kind of op in a setup and
+// in a change of a lab that is up, each of its roles, and the parts of the
+// shell's lines.
 func formsOf(p *scenarios.Plan) []string {
 	f := forms{names: names(p)}
-	slices.SortFunc(f.names, func(a, b string) int { return cmp.Compare(len(b), len(a)) })
 	f.add("setup", p.Setup)
 	for _, s := range p.Steps {
 		f.add("change", changes(s))
@@ -102,35 +112,62 @@ type forms struct{ names, list []string }
 func (f *forms) add(when string, ops []topology.Op) {
 	for _, o := range ops {
 		m := o.About()
-		f.list = append(f.list, fmt.Sprintf("%s %s by role %q", when, m.Key.Kind, m.Role))
+		f.list = append(f.list, when+" "+m.Key.Kind, fmt.Sprintf("%s by role %q", m.Key.Kind, m.Role))
+		if m.Key.Kind == "daemon" {
+			f.list = f.list[:len(f.list)-1] // its role is its service, as in the shell
+		}
 		if m.Key.Kind == "file" {
 			continue // what is in it says nothing
 		}
 		for _, line := range o.Shell(dialect()) {
-			f.list = append(f.list, when+" "+f.form(line))
+			f.list = append(f.list, f.parts(line)...)
 		}
 	}
 }
 
 var digits = regexp.MustCompile(`[0-9]+`)
 
-// form is a line of the shell without its names, addresses and numbers. What a
-// sysctl is set to is the machine's business, not the script's.
-func (f *forms) form(line string) string {
+// parts are the parts of a line of the shell that go for themselves, without
+// names, addresses and numbers: what is called, and each option with its value.
+// Which key a sysctl is, what a scheduler is called and how a daemon of the
+// machine is started is no business of the script's.
+func (f *forms) parts(line string) []string {
 	words := strings.Fields(line)
 	for i, w := range words {
-		if i > 0 && strings.HasPrefix(words[i-1], "-qw") {
-			words[i], _, _ = strings.Cut(w, "=")
-			continue
+		previous := ""
+		if i > 0 {
+			previous = words[i-1]
 		}
-		for _, n := range f.names {
-			if w = strings.TrimSuffix(w, "-eth0"); w == n || strings.HasPrefix(w, n+"-") {
-				w = "NAME"
-			}
+		switch {
+		case previous == "-qw":
+			words[i] = strings.Join(strings.SplitN(w, ".", 4)[:3], ".")
+			words[i], _, _ = strings.Cut(words[i], "=")
+		case previous == "-s" && slices.Contains(words, "ipvsadm"):
+			words[i] = "SCHEDULER"
+		case slices.ContainsFunc(f.names, func(n string) bool { return w == n || strings.HasPrefix(w, n+"-") }):
+			words[i] = "NAME"
+		default:
+			words[i] = digits.ReplaceAllString(kindOfWord(w), "0")
 		}
-		words[i] = digits.ReplaceAllString(kindOfWord(w), "0")
 	}
-	return strings.Join(words, " ")
+	if words[0] == "serve_command" {
+		words = words[:4]
+	}
+	if words[0] != "ip" || words[1] != "netns" || len(words) < 6 {
+		return []string{strings.Join(words, " ")}
+	}
+	// A program in a node: its name and command, then options.
+	call := strings.Join(words[4:6], " ")
+	all := []string{call}
+	for i := 6; i < len(words); i++ {
+		part := call + " … " + words[i]
+		if i+1 < len(words) && strings.HasPrefix(words[i], "-") && !strings.HasPrefix(words[i+1], "-") {
+			i++
+			part += " " + words[i]
+		}
+		all = append(all, part)
+	}
+	return all
 }
 
 // kindOfWord is what stands for an address, with a length or a port or not.

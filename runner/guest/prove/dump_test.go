@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -19,10 +20,18 @@ import (
 // lines.
 type dump map[string][]string
 
+// closely says what to look at beyond what is always looked at.
+type closely struct {
+	// sysctls is most of the work.
+	sysctls bool
+	// daemons are IPVS's synchronization daemons and timeouts, which no file
+	// tells of.
+	daemons bool
+}
+
 // dumpAll looks at nodes by the paths of their namespaces; one that is not
-// there is an empty dump. withSysctls says whose sysctls to read; of the others
-// they are left out, since to read them is most of the work.
-func dumpAll(paths map[string]string, withSysctls func(node string) bool) (map[string]dump, error) {
+// there is an empty dump.
+func dumpAll(paths map[string]string, how func(node string) closely) (map[string]dump, error) {
 	all := make(map[string]dump)
 	for name, path := range paths {
 		if _, err := os.Stat(path); err != nil {
@@ -30,7 +39,7 @@ func dumpAll(paths map[string]string, withSysctls func(node string) bool) (map[s
 			continue
 		}
 		d := make(dump)
-		if err := inside(path, func() error { return d.look(withSysctls(name)) }); err != nil {
+		if err := inside(path, func() error { return d.look(how(name)) }); err != nil {
 			return nil, fmt.Errorf("looking at %s: %w", name, err)
 		}
 		all[name] = d
@@ -62,14 +71,18 @@ func inside(path string, f func() error) error {
 
 // look asks the tools about the node that the thread is in. A tool is not
 // started where the kernel itself says that there is nothing for it to tell.
-func (d dump) look(withSysctls bool) error {
-	// ip takes its commands from standard input, so that it starts once.
-	out, err := tool("addr show\nlink show\nroute show table all\n", "ip", "-j", "-d", "-batch", "-")
+func (d dump) look(how closely) error {
+	// ip takes its commands from standard input, so that it starts once. All
+	// tables are those of IPv4 and IPv6.
+	ask, commands := "addr show\nlink show\nroute show table all\n", []string{"ip addr", "ip -d link", "ip route show table all"}
+	if _, err := os.Stat("/sys/module/fou"); err == nil {
+		ask, commands = ask+"fou show\n", append(commands, "ip fou show")
+	}
+	out, err := tool(ask, "ip", "-j", "-d", "-batch", "-")
 	if err != nil {
 		return err
 	}
 	answers := strings.Split(strings.TrimSpace(out), "\n")
-	commands := []string{"ip addr", "ip -d link", "ip route show table all"}
 	if len(answers) != len(commands) {
 		return fmt.Errorf("ip gave %d answers to %d commands: %s", len(answers), len(commands), out)
 	}
@@ -78,6 +91,7 @@ func (d dump) look(withSysctls bool) error {
 			return err
 		}
 	}
+	d.nameRandom()
 	// noqueue and noop have no options.
 	if slices.ContainsFunc(d["ip -d link"], func(l string) bool {
 		return strings.Contains(l, " qdisc = ") && !strings.HasSuffix(l, "= noqueue") && !strings.HasSuffix(l, "= noop")
@@ -118,7 +132,20 @@ func (d dump) look(withSysctls bool) error {
 		}
 		d[t.tool] = ruleLines(out)
 	}
-	if !withSysctls {
+	if how.daemons {
+		if out, err = tool("", "ipvsadm", "--list", "--daemon"); err != nil {
+			return err
+		}
+		d["ipvsadm --list --daemon"] = strings.Split(out, "\n")
+		if out, err = tool("", "ipvsadm", "--list", "--timeout"); err != nil {
+			return err
+		}
+		d["ipvsadm --list --timeout"] = strings.Split(out, "\n")
+	}
+	if d["who listens"], err = listening(); err != nil {
+		return err
+	}
+	if !how.sysctls {
 		return nil
 	}
 	d["sysctl"], err = sysctls("/proc/sys/net")
@@ -141,6 +168,13 @@ func ruleLines(saved string) []string {
 			lines = append(lines, table+" "+line)
 		}
 	}
+	// Tables stand in the order in which they were first used; the order within
+	// a table counts.
+	slices.SortStableFunc(lines, func(a, b string) int {
+		one, _, _ := strings.Cut(a, " ")
+		other, _, _ := strings.Cut(b, " ")
+		return strings.Compare(one, other)
+	})
 	return lines
 }
 
@@ -198,6 +232,11 @@ func (d dump) json(command, text string) error {
 	if err := json.Unmarshal([]byte(text), &list); err != nil {
 		return fmt.Errorf("%s: %w in %.200q", command, err, text)
 	}
+	slices.SortStableFunc(list, func(a, b map[string]any) int {
+		one, _ := a["ifname"].(string)
+		other, _ := b["ifname"].(string)
+		return strings.Compare(one, other) // not by the devices' numbers
+	})
 	var lines []string
 	for _, item := range list {
 		name := ""
@@ -231,10 +270,37 @@ func flat(name, key string, v any) []string {
 	return lines
 }
 
+// nameRandom puts a device's name in the place of what an IPv6 tunnel has by
+// chance: its permanent address (ip6_tnl_dev_setup in net/ipv6/ip6_tunnel.c), and
+// the link-local address that the kernel makes of that (RFC 4291, appendix A).
+// Routes, which stand in the order of their addresses, are sorted by their names.
+func (d dump) nameRandom() {
+	for _, line := range d["ip -d link"] {
+		device, permanent, ok := strings.Cut(line, " permaddr = ")
+		if !ok {
+			continue
+		}
+		replace := []string{permanent, "a random address of " + device}
+		if a, err := netip.ParseAddr(permanent); err == nil {
+			p := a.As16()
+			local := netip.AddrFrom16([16]byte{0xfe, 0x80, 8: p[0] ^ 2, 9: p[1], 10: p[2], 11: 0xff, 12: 0xfe, 13: p[3], 14: p[4], 15: p[5]})
+			replace = append(replace, local.String(), "fe80::"+device)
+		}
+		r := strings.NewReplacer(replace...)
+		for _, lines := range d {
+			for i := range lines {
+				lines[i] = r.Replace(lines[i])
+			}
+		}
+	}
+	slices.Sort(d["ip route show table all"])
+}
+
 // unequalKeys are the keys of ip's and tc's JSON that cannot be equal, each
-// with its reason. Numbers of devices and handles are not among them: they come
-// out equal, since both ways make the same things in the same order.
+// with its reason.
 var unequalKeys = map[string]string{
+	"ifindex":               deviceNumber,
+	"link_index":            deviceNumber,
 	"gc_timer":              bridgeTimer,
 	"hello_timer":           bridgeTimer,
 	"tcn_timer":             bridgeTimer,
@@ -243,5 +309,7 @@ var unequalKeys = map[string]string{
 	"hold_timer":            bridgeTimer,
 	"message_age_timer":     bridgeTimer,
 }
+
+const deviceNumber = "the number of a device, which lvslab chooses where a kernel is faster for it"
 
 const bridgeTimer = "a timer of the bridge: the time since it was made, or a port came up"
