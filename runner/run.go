@@ -30,7 +30,8 @@ type Options struct {
 	FailFast bool
 	// Timeout bounds one lab; 0 means the engine's default.
 	Timeout time.Duration
-	// Parallel is how many labs run at once; 0 means the engine's default.
+	// Parallel is how many labs run at once, in all kernels together; 0 means
+	// the engine's default in each.
 	Parallel int
 	// Capture asks for Captured events: the packets of every step.
 	Capture bool
@@ -50,7 +51,7 @@ var ErrNothingToRun = errors.New("there is no lab to run")
 // event RunStarted of its own. emit is called by one goroutine at a time.
 func Run(ctx context.Context, o Options, emit func(wire.Event)) (wire.Counts, error) {
 	start := time.Now()
-	r := &run{emit: emit, verdicts: make(map[string]wire.Verdict), titles: make(map[string]string), needs: make(map[string][]topology.Feature)}
+	r := &run{emit: emit, verdicts: make(map[string]wire.Verdict), titles: make(map[string]string), needs: make(map[string][]topology.Feature), tasks: make(map[string]task), files: make(map[string]int)}
 	needs, err := r.pick(&o)
 	if err != nil {
 		return wire.Counts{}, err
@@ -82,43 +83,136 @@ func Run(ctx context.Context, o Options, emit func(wire.Event)) (wire.Counts, er
 }
 
 // share runs the labs of one backend, whose name goes with their verdicts if
-// the run has had another. Its error is that the kernel did not start.
+// the run has had another. Its error is that no kernel started.
 func (r *run) share(ctx context.Context, o *Options, s Share, other bool) error {
-	session, err := s.Backend.Boot(ctx)
+	kernels := 1
+	// The first failure ends the run, which only one kernel can be sure of.
+	if b, ok := s.Backend.(Shards); ok && !o.FailFast {
+		kernels = b.Shards()
+	}
+	if o.Parallel > 0 {
+		kernels = min(kernels, o.Parallel)
+	}
+	var tasks []task
+	for _, name := range s.Labs {
+		tasks = append(tasks, r.tasks[name])
+	}
+	d := newDeck(tasks, kernels)
+	w := worker{run: r, o: o, share: s, deck: d, other: other, parallel: o.Parallel / len(d.hands)}
+	errs := make([]error, len(d.hands))
+	var wg sync.WaitGroup
+	for i, hand := range d.hands {
+		wg.Go(func() { errs[i] = w.work(ctx, hand) })
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err == nil {
+			continue
+		}
+		if !w.started {
+			return err
+		}
+		// There may be room for a kernel now that the others have ended.
+		if err := w.work(ctx, d.hands[i]); err != nil {
+			r.broken(d.hands[i], "its kernel did not start: "+cause(ctx, err).Error())
+		}
+	}
+	return nil
+}
+
+// worker runs hands of labs in kernels of one backend.
+type worker struct {
+	*run
+	o        *Options
+	share    Share
+	deck     *deck
+	other    bool
+	parallel int // labs at once in each kernel, 0 for the engine's default
+
+	announce sync.Mutex
+	started  bool // a kernel has
+}
+
+// work boots a kernel and runs a hand of labs in it, and more of them until
+// there are none. One that dies is followed by another. Its error is that the
+// first did not start, and the hand is then as it was.
+func (w *worker) work(ctx context.Context, hand []string) error {
+	session, err := w.share.Backend.Boot(ctx)
 	if err != nil {
 		return err
 	}
-	r.send(wire.Event{Kind: wire.RunStarted, Kernel: session.Kernel(), Backend: s.Backend.Name(), Message: "kernel: " + session.Kernel() + ", " + s.Why})
-	job := wire.Job{
-		Version: wire.Version, Files: o.Files, Labs: s.Labs, FailFast: o.FailFast, Parallel: o.Parallel,
-		Timeout: o.Timeout, Verbose: o.Verbose, HostileInit: o.HostileInit, Capture: o.Capture,
-	}
-	for _, role := range o.Omit {
-		job.Omit = append(job.Omit, string(role))
-	}
-	pass := func(e wire.Event) {
-		if e.Kind == wire.LabFinished && e.Verdict == wire.Skip {
-			e.Message += elsewhere(ctx, o.Backends, s.Backend, r.needs[e.Lab])
+	w.start(session)
+	for ; len(hand) > 0; hand = w.deck.more() {
+		job := w.job(hand)
+		if session == nil {
+			if session, err = w.share.Backend.Boot(ctx); err != nil {
+				session = nil
+				w.again(ctx, w.share.Backend, job, err, w.event(w.share.Backend.Name()))
+				continue
+			}
 		}
-		if e.Kind == wire.LabFinished && other {
-			e.Kernel, e.Backend = session.Kernel(), s.Backend.Name()
+		pass := w.event(session.Kernel())
+		if err := session.Run(ctx, job, pass); err != nil {
+			_ = session.Close() // err says what there is to say
+			session = nil
+			w.again(ctx, w.share.Backend, job, err, pass)
 		}
-		r.pass(e)
 	}
-	err = session.Run(ctx, job, pass)
-	if cerr := session.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		r.again(ctx, s.Backend, job, err, pass)
+	if session != nil {
+		_ = session.Close() // all its labs have their verdicts
 	}
 	return nil
+}
+
+// start tells of the first kernel; the others are like it.
+func (w *worker) start(session Session) {
+	w.announce.Lock()
+	defer w.announce.Unlock()
+	if w.started {
+		return
+	}
+	w.started = true
+	w.send(wire.Event{
+		Kind: wire.RunStarted, Kernel: session.Kernel(), Backend: w.share.Backend.Name(),
+		Message: "kernel: " + session.Kernel() + ", " + w.share.Why,
+	})
+}
+
+// job is that of a hand, with the files that it needs: what a guest reads costs
+// it more than the machine.
+func (w *worker) job(hand []string) wire.Job {
+	job := wire.Job{
+		Version: wire.Version, Labs: hand, FailFast: w.o.FailFast, Parallel: w.parallel,
+		Timeout: w.o.Timeout, Verbose: w.o.Verbose, HostileInit: w.o.HostileInit, Capture: w.o.Capture,
+	}
+	for i, f := range w.o.Files {
+		if slices.ContainsFunc(hand, func(name string) bool { return w.files[name] == i }) {
+			job.Files = append(job.Files, f)
+		}
+	}
+	for _, role := range w.o.Omit {
+		job.Omit = append(job.Omit, string(role))
+	}
+	return job
+}
+
+// event is what a kernel's events go through.
+func (w *worker) event(kernel string) func(wire.Event) {
+	return func(e wire.Event) {
+		if e.Kind == wire.LabFinished && e.Verdict == wire.Skip {
+			e.Message += elsewhere(context.Background(), w.o.Backends, w.share.Backend, w.needs[e.Lab])
+		}
+		if e.Kind == wire.LabFinished && w.other {
+			e.Kernel, e.Backend = kernel, w.share.Backend.Name()
+		}
+		w.pass(e)
+	}
 }
 
 // broken gives those of the labs that have no verdict one: nothing is known.
 func (r *run) broken(labs []string, why string) {
 	for _, name := range labs {
-		if _, done := r.verdicts[name]; !done {
+		if !r.done(name) {
 			r.pass(wire.Event{
 				Version: wire.Version, Time: time.Now().UTC(), Kind: wire.LabFinished,
 				Lab: name, Title: r.titles[name], Verdict: wire.Broken, Message: why,
@@ -140,6 +234,8 @@ type run struct {
 	labs   []string
 	titles map[string]string
 	needs  map[string][]topology.Feature
+	tasks  map[string]task
+	files  map[string]int // the lab's file, of Options.Files
 
 	mu       sync.Mutex
 	emit     func(wire.Event)
@@ -149,7 +245,7 @@ type run struct {
 // pick loads the files, picks the labs and works out what they need.
 func (r *run) pick(o *Options) ([]LabNeeds, error) {
 	var needs []LabNeeds
-	for _, f := range o.Files {
+	for i, f := range o.Files {
 		labs, err := scenarios.Load(f.Path, f.Name, f.Data, f.Set...)
 		if err != nil {
 			return nil, err
@@ -171,6 +267,8 @@ func (r *run) pick(o *Options) ([]LabNeeds, error) {
 			r.labs = append(r.labs, l.Name)
 			r.titles[l.Name] = l.Title
 			r.needs[l.Name] = p.AllNeeds()
+			r.tasks[l.Name] = task{lab: l.Name, weight: weigh(l), ipv6: l.UsesIPv6()}
+			r.files[l.Name] = i
 			needs = append(needs, LabNeeds{l.Name, p.AllNeeds()})
 		}
 	}
@@ -207,7 +305,7 @@ func (r *run) pass(e wire.Event) {
 func (r *run) again(ctx context.Context, b Backend, job wire.Job, why error, pass func(wire.Event)) {
 	first := why
 	for _, name := range job.Labs {
-		if _, done := r.verdicts[name]; done {
+		if r.done(name) {
 			continue
 		}
 		message := "the kernel ended before the lab did: " + first.Error()
@@ -231,6 +329,14 @@ func (r *run) alone(ctx context.Context, b Backend, job wire.Job, pass func(wire
 	}
 	err = s.Run(ctx, job, pass)
 	return errors.Join(err, s.Close())
+}
+
+// done reports whether a lab has a verdict.
+func (r *run) done(lab string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.verdicts[lab]
+	return ok
 }
 
 func (r *run) counts() wire.Counts {

@@ -152,7 +152,7 @@ type Node struct {
 	// Timeouts are how long a director remembers connections that are silent,
 	// in the words of ipvsadm(8), --set.
 	Timeouts *Timeouts `yaml:"timeouts"`
-	Serve       []Serve      `yaml:"serve"`
+	Serve    []Serve   `yaml:"serve"`
 	// Files are written in the node's own view of the files, before its servers
 	// start: the content by the path.
 	Files source.Map[string] `yaml:"files"`

@@ -28,7 +28,7 @@ func TestListed(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if got[1].line() != "By ${a} (2 combinations)" || got[0].line() != "By " {
+	if got[1].line() != "By a (2 combinations)" || got[0].line() != "By " {
 		t.Errorf("%q, %q", got[0].line(), got[1].line())
 	}
 }

@@ -25,6 +25,33 @@ const rounds = 16
 // process may use. One CPU per guest is what makes User-Mode Linux fast: on
 // two, every switch between the kernel and its processes wakes the other.
 func takeCPU() (*slot, error) {
+	allowed, err := allowedCPUs()
+	if err != nil {
+		return nil, err
+	}
+	for round := range rounds {
+		// From the last on: interrupts are mostly the first one's.
+		for i := len(allowed) - 1; i >= 0; i-- {
+			l, err := net.Listen("unix", fmt.Sprintf("@lvslab-cpu-%d-%d", allowed[i], round))
+			if err == nil {
+				return &slot{cpu: allowed[i], claim: l}, nil
+			}
+		}
+	}
+	return &slot{cpu: allowed[os.Getpid()%len(allowed)]}, nil
+}
+
+// CPUs is how many CPUs this process may use: how many guests that are pinned
+// to one each run without being in each other's way.
+func CPUs() int {
+	allowed, err := allowedCPUs()
+	if err != nil {
+		return 1
+	}
+	return len(allowed)
+}
+
+func allowedCPUs() ([]int, error) {
 	var set unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &set); err != nil {
 		return nil, fmt.Errorf("asking for the CPUs allowed: %w", err)
@@ -38,16 +65,7 @@ func takeCPU() (*slot, error) {
 	if len(allowed) == 0 {
 		return nil, errors.New("no CPU is allowed")
 	}
-	for round := range rounds {
-		// From the last on: interrupts are mostly the first one's.
-		for i := len(allowed) - 1; i >= 0; i-- {
-			l, err := net.Listen("unix", fmt.Sprintf("@lvslab-cpu-%d-%d", allowed[i], round))
-			if err == nil {
-				return &slot{cpu: allowed[i], claim: l}, nil
-			}
-		}
-	}
-	return &slot{cpu: allowed[os.Getpid()%len(allowed)]}, nil
+	return allowed, nil
 }
 
 func (s *slot) release() {

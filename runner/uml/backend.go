@@ -7,6 +7,7 @@ import (
 
 	"github.com/lvslab/lvslab/runner"
 	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/machine"
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/topology"
 )
@@ -24,7 +25,18 @@ type Backend struct {
 	Modules func(topology.Feature) [][]string
 }
 
-var _ runner.Backend = (*Backend)(nil)
+var (
+	_ runner.Backend = (*Backend)(nil)
+	_ runner.Shards  = (*Backend)(nil)
+)
+
+// maxShards bounds the guests of one run by their memory, 70 to 130 MB each, on
+// machines of many CPUs.
+const maxShards = 8
+
+// Shards implements runner.Shards: a guest is pinned to one CPU, so there is one
+// for each.
+func (b *Backend) Shards() int { return min(machine.CPUs(), maxShards) }
 
 // Name implements runner.Backend.
 func (b *Backend) Name() string { return "uml" }

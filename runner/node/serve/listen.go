@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -34,9 +36,18 @@ func (h *host) listen(networks []string) error {
 	return nil
 }
 
+// portFree is how long a UDP port may take to be free after its socket's end.
+const portFree = time.Second
+
 func (h *host) open(network string, addr netip.AddrPort) error {
 	if network == "udp" {
 		c, err := h.ns.ListenPacket(context.Background(), network, addr)
+		// What streamSocket says of copies holds for these sockets, too, and
+		// nothing but the end of the last one frees their port.
+		for until := time.Now().Add(portFree); errors.Is(err, unix.EADDRINUSE) && time.Now().Before(until); {
+			time.Sleep(portFree / 200)
+			c, err = h.ns.ListenPacket(context.Background(), network, addr)
+		}
 		if err == nil {
 			h.packets = append(h.packets, c)
 		}
@@ -44,7 +55,7 @@ func (h *host) open(network string, addr netip.AddrPort) error {
 	}
 	l, err := h.ns.Listen(context.Background(), network, addr)
 	if err == nil {
-		h.streams = append(h.streams, l)
+		h.streams = append(h.streams, streamSocket{l})
 	}
 	return err
 }
@@ -56,6 +67,24 @@ func (h *host) close() {
 	for _, c := range h.packets {
 		c.Close()
 	}
+}
+
+// streamSocket is a listener that is none any more when Close returns. A process
+// that is being started has a copy of every descriptor until it becomes another
+// program, in which a socket that is only closed would go on listening, and
+// keep its port, for that while.
+type streamSocket struct{ net.Listener }
+
+// Close implements net.Listener.
+func (s streamSocket) Close() error {
+	if c, ok := s.Listener.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			// It ends the listening of all copies. Where it cannot, Close has
+			// the last word.
+			_ = raw.Control(func(fd uintptr) { _ = unix.Shutdown(int(fd), unix.SHUT_RDWR) })
+		}
+	}
+	return s.Listener.Close()
 }
 
 // streams is a server of connections: it knows those that are open, so that
