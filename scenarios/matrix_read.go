@@ -91,8 +91,8 @@ func readAxis(d *source.Decoder, k, n *yaml.Node) *axis {
 		}
 		a.values = append(a.values, v)
 	}
-	switch {
-	case n.Kind == yaml.MappingNode:
+	switch n.Kind {
+	case yaml.MappingNode:
 		for value, patch := range d.Pairs(n) {
 			if patch.Kind == yaml.ScalarNode && patch.Tag == "!!null" {
 				patch = nil // a value without a patch
@@ -103,7 +103,7 @@ func readAxis(d *source.Decoder, k, n *yaml.Node) *axis {
 			}
 			add(value, value.Value, patch)
 		}
-	case n.Kind == yaml.SequenceNode:
+	case yaml.SequenceNode:
 		for _, item := range n.Content {
 			if text, ok := d.Scalar(item, "a value of the axis (for one with a patch make the axis a mapping)"); ok {
 				add(item, text, nil)

@@ -85,7 +85,8 @@ func TestMatrixOrder(t *testing.T) {
 // patches, of a document with a matrix and of no other.
 func TestMatrixText(t *testing.T) {
 	const plain = "steps:\n- name: one\n  do:\n  - run: {node: web1, command: \"echo ${HOME} $${HOME} $$\"}\n"
-	without := good[:strings.Index(good, "steps:")] + plain
+	before, _, _ := strings.Cut(good, "steps:")
+	without := before + plain
 	command := func(l *scenarios.Lab) string { return l.Steps[0].Do[0].Run.Command }
 	if got := command(loadAll(t, without)[0]); got != "echo ${HOME} $${HOME} $$" {
 		t.Errorf("without a matrix: %s", got)

@@ -124,9 +124,8 @@ func machineFolders() []string { return []string{"/proc", "/sys", "/dev"} }
 
 // checkStorage looks at a node's files and mounts.
 func (l *Lab) checkStorage(errs *source.List, node string, n Node) {
-	place := func(what, p string, pos source.Pos) bool {
-		ok := cleanPath(p) && p != "/"
-		if !ok {
+	place := func(what, p string, pos source.Pos) {
+		if !cleanPath(p) || p == "/" {
 			errs.Add(pos, "%s: %q: %s", what, p, pathRule)
 		}
 		for _, f := range machineFolders() {
@@ -134,7 +133,6 @@ func (l *Lab) checkStorage(errs *source.List, node string, n Node) {
 				errs.Add(pos, "%s: %q: what is in %s is the kernel's", what, p, f)
 			}
 		}
-		return ok
 	}
 	for _, f := range n.Files {
 		place("files", f.Name, f.Pos)

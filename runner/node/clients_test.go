@@ -2,8 +2,10 @@ package node
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -169,7 +171,7 @@ func TestHold(t *testing.T) {
 				if err == nil {
 					continue
 				}
-				if ne, ok := err.(net.Error); !ok || !ne.Timeout() {
+				if !errors.Is(err, os.ErrDeadlineExceeded) {
 					t.Errorf("a held connection ended by itself: %v", err)
 				}
 				break

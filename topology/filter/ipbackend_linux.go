@@ -40,7 +40,7 @@ func DetectIP(f Family) (IPBackend, error) { return detectIP(f, nil) }
 func detectIP(f Family, wanted []Table) (IPBackend, error) {
 	if rules, err := countLegacyIP(f); err != nil || len(rules) > 0 {
 		// What is there and cannot be read is there nonetheless.
-		return IPTables, nil
+		return IPTables, nil //nolint:nilerr // whoever reads the rules is told
 	}
 	nft := probeNFTIP(f)
 	if nft == nil {

@@ -88,7 +88,8 @@ func saved(ns *testNS, tool string) string {
 			table, text = Table(name), ""
 		}
 		if strings.HasPrefix(line, ":") {
-			line = line[:strings.Index(line, "[")] + "[0:0]"
+			chain, _, _ := strings.Cut(line, "[")
+			line = chain + "[0:0]"
 		}
 		if line != "" && line[0] != '#' {
 			text += line + "\n"

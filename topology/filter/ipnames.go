@@ -105,7 +105,7 @@ func (m MarkMatch) String() string {
 // String is as after --to-source: "10.0.0.1", "10.0.0.1-10.0.0.9:1-9", ":80",
 // "[fd00::1]:80".
 func (n NATRange) String() string {
-	addrs, ports := "", ""
+	addrs := ""
 	if n.First.IsValid() {
 		addrs = n.First.String()
 	}
@@ -115,7 +115,7 @@ func (n NATRange) String() string {
 	if n.Ports == (PortRange{}) {
 		return addrs
 	}
-	ports = strings.ReplaceAll(n.Ports.String(), ":", "-")
+	ports := strings.ReplaceAll(n.Ports.String(), ":", "-")
 	if n.First.Is6() {
 		addrs = "[" + addrs + "]"
 	}

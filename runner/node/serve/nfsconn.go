@@ -99,5 +99,5 @@ func (d *nfsDaemon) drop(c *nfsConn) {
 	d.mu.Lock()
 	delete(d.open, c)
 	d.mu.Unlock()
-	_ = c.Conn.Close() // who sent this is gone, or makes no sense
+	_ = c.Close() // who sent this is gone, or makes no sense
 }
