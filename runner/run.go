@@ -147,11 +147,11 @@ func (w *worker) work(ctx context.Context, hand []string) error {
 		if session == nil {
 			if session, err = w.share.Backend.Boot(ctx); err != nil {
 				session = nil
-				w.again(ctx, w.share.Backend, job, err, w.event(w.share.Backend.Name()))
+				w.again(ctx, w.share.Backend, job, err, w.event(ctx, w.share.Backend.Name()))
 				continue
 			}
 		}
-		pass := w.event(session.Kernel())
+		pass := w.event(ctx, session.Kernel())
 		if err := session.Run(ctx, job, pass); err != nil {
 			_ = session.Close() // err says what there is to say
 			session = nil
@@ -197,10 +197,10 @@ func (w *worker) job(hand []string) wire.Job {
 }
 
 // event is what a kernel's events go through.
-func (w *worker) event(kernel string) func(wire.Event) {
+func (w *worker) event(ctx context.Context, kernel string) func(wire.Event) {
 	return func(e wire.Event) {
 		if e.Kind == wire.LabFinished && e.Verdict == wire.Skip {
-			e.Message += elsewhere(context.Background(), w.o.Backends, w.share.Backend, w.needs[e.Lab])
+			e.Message += elsewhere(ctx, w.o.Backends, w.share.Backend, w.needs[e.Lab])
 		}
 		if e.Kind == wire.LabFinished && w.other {
 			e.Kernel, e.Backend = kernel, w.share.Backend.Name()
