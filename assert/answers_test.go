@@ -4,8 +4,11 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/lvslab/lvslab/topology/capture"
 )
 
 func TestAnswerErrors(t *testing.T) {
@@ -172,4 +175,32 @@ func FuzzSequence(f *testing.F) {
 			t.Errorf("%q: %d words, %v", text, len(words), err)
 		}
 	})
+}
+
+// TestLocals: what an earlier step's connection still sends belongs to no
+// request of this one.
+func TestLocals(t *testing.T) {
+	to := netip.MustParseAddrPort("10.0.0.100:80")
+	reply := func(from, local string) Reply {
+		r := Reply{From: from, To: to.String()}
+		if local != "" {
+			r.Local = netip.MustParseAddrPort(local)
+		}
+		return r
+	}
+	got := locals([]Reply{reply("c1", "10.0.0.1:1000"), reply("c1", "10.0.0.1:1001"), reply("c2", "10.0.0.2:1000"), reply("c2", "")})
+	want := map[target]map[uint16]bool{{"c1", to}: {1000: true, 1001: true}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+
+	packet := func(from string) chain {
+		return chain{&sighting{node: "c1", out: true, h: capture.Headers{Tuple: capture.Tuple{
+			Protocol: capture.ProtocolTCP, Src: netip.MustParseAddrPort(from), Dst: to,
+		}}}}
+	}
+	list := flows([]chain{packet("10.0.0.1:999"), packet("10.0.0.1:1000"), packet("10.0.0.1:1000")}, []target{{"c1", to}}, got)
+	if len(list) != 1 || list[0].tuple.Src.Port() != 1000 || len(list[0].request) != 2 {
+		t.Errorf("%d flows, want that of port 1000 alone", len(list))
+	}
 }

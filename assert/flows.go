@@ -3,6 +3,7 @@ package assert
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -58,8 +59,32 @@ func targets(replies []Reply, from string, to netip.Addr) (list []target, count 
 	return list, count, nil
 }
 
-// flows sorts chains by the requests that they belong to.
-func flows(chains []chain, list []target) []*flow {
+// locals are the client's own ends of the step's requests, by their port. A
+// target is not in it where some request of it does not say from where it came;
+// of such a target all packets count.
+func locals(replies []Reply) map[target]map[uint16]bool {
+	out := make(map[target]map[uint16]bool)
+	vague := make(map[target]bool)
+	for _, r := range replies {
+		ap, err := netip.ParseAddrPort(r.To)
+		if err != nil {
+			continue
+		}
+		t := target{r.From, ap}
+		if out[t] == nil {
+			out[t] = make(map[uint16]bool)
+		}
+		out[t][r.Local.Port()] = true
+		vague[t] = vague[t] || r.Local.Port() == 0
+	}
+	maps.DeleteFunc(out, func(t target, _ map[uint16]bool) bool { return vague[t] })
+	return out
+}
+
+// flows sorts chains by the requests that they belong to. own are the clients'
+// ends of the step's requests: the last packets of an earlier step's connection
+// may come in this one.
+func flows(chains []chain, list []target, own map[target]map[uint16]bool) []*flow {
 	known := make(map[capture.Tuple]*flow)
 	var out []*flow
 	for _, c := range chains {
@@ -70,6 +95,9 @@ func flows(chains []chain, list []target) []*flow {
 		}
 		if t.Dst.Port() == 0 && t.Src.Port() == 0 {
 			continue // an ICMP error, not an echo
+		}
+		if ports, told := own[target{first.node, t.Dst}]; told && !ports[t.Src.Port()] {
+			continue
 		}
 		f := known[t]
 		if f == nil {
@@ -152,7 +180,7 @@ func follow(env Env, from string, to netip.Addr) (*followedStep, error) {
 		}
 		st.links = append(st.links, linkPackets{l.Node, l.Device, packets})
 	}
-	st.flows = flows(trace(st.links, env.Owner), list)
+	st.flows = flows(trace(st.links, env.Owner), list, locals(env.Outcomes().Replies))
 	for _, t := range list {
 		st.requests += count[t]
 		n, connections := 0, false

@@ -15,7 +15,7 @@ func TestIPVSErrors(t *testing.T) {
 		"connections: {node: a}":                                   `f:1:14: key "count" is missing`,
 		"connections: {node: a, count: few}":                       `f:1:14: count: wanted a condition such as ">0", "=4" or "<2", found "few"`,
 		"connections: {node: a, count: 1, protocol: icmp}":         `f:1:14: unknown protocol "icmp"; IPVS balances tcp, udp and sctp`,
-		"connections: {node: a, count: 1, client_port: 65536}":     `f:1:47: wanted a whole number, found "65536"`,
+		"connections: {node: a, count: 1, client_port: 65536}":     `f:1:47: wanted a whole number from 0 to 65535, found "65536"`,
 		"connections: {node: a, count: 1, flags: x}":               `f:1:34: unknown key "flags"; Allowed: node, count, protocol, client, service, server, state, client_port`,
 		"destination: {node: a, service: b, server: c}":            "f:1:14: destination needs weight:, active: or inactive:",
 		"destination: {node: a, service: b, active: 1}":            `f:1:14: key "server" is missing`,

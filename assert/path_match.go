@@ -26,14 +26,10 @@ func (c *path) problem(f *flow, directors []string) *problem {
 			return p
 		}
 	}
-	for _, r := range f.request {
-		if p := c.Request.problem("request", r); p != nil {
+	wrapped := &leg{Encapsulation: c.Encapsulation}
+	for _, l := range []*leg{c.Request, wrapped} {
+		if p := f.firstProblem(f.request, func(r chain) *problem { return l.problem("request", r) }); p != nil {
 			return p
-		}
-		if c.Encapsulation != "" {
-			if p := (&leg{Encapsulation: c.Encapsulation}).problem("request", r); p != nil {
-				return p
-			}
 		}
 	}
 	if c.Reply == nil {
@@ -42,12 +38,34 @@ func (c *path) problem(f *flow, directors []string) *problem {
 	if len(f.reply) == 0 {
 		return &problem{fmt.Sprintf("no reply to %s was seen", f), true}
 	}
-	for _, r := range f.reply {
-		if p := c.Reply.problem("reply", r); p != nil {
+	return f.firstProblem(f.reply, func(r chain) *problem { return c.Reply.problem("reply", r) })
+}
+
+// firstProblem is that of the first packet that has any. Whatever it is, the
+// packet may yet go on while its way is not whole.
+func (f *flow) firstProblem(chains []chain, problemOf func(chain) *problem) *problem {
+	for _, c := range chains {
+		if p := problemOf(c); p != nil {
+			p.unfinished = p.unfinished || !f.whole(c)
 			return p
 		}
 	}
 	return nil
+}
+
+// whole is true for a way that begins at the client or where requests end, and
+// ends at the client or where answers begin. Captures are read one after
+// another, while a connection's last packets are still on their way; of those,
+// any part may be missing.
+func (f *flow) whole(c chain) bool {
+	first, end := c[0], c.last()
+	switch {
+	case !first.out || end.out:
+		return false
+	case first.node != f.client && !slices.Contains(f.requestEnds, first.node):
+		return false
+	}
+	return end.node == f.client || slices.ContainsFunc(f.reply, func(r chain) bool { return r[0].out && r[0].node == end.node })
 }
 
 // problem compares one packet's way; a nil leg wants nothing.
@@ -142,7 +160,7 @@ func pathMethods() map[string]pathMethod {
 			destination: true,
 		},
 		"fullnat": {
-			claim:       "each request goes client → director → real server with destination and source rewritten, each reply back through the director with both rewritten",
+			claim:       "by FullNAT (NAT + conntrack + SNAT), each request goes client → director → real server with destination and source rewritten, each reply back through the director with both rewritten",
 			destination: true, source: true,
 		},
 	}
@@ -151,20 +169,13 @@ func pathMethods() map[string]pathMethod {
 func pathMethodNames() []string { return []string{"dr", "tun", "nat", "fullnat"} }
 
 func (m pathMethod) problem(f *flow, directors []string) *problem {
-	for _, c := range f.request {
-		if p := m.requestProblem(c, directors); p != nil {
-			return p
-		}
+	if p := f.firstProblem(f.request, func(c chain) *problem { return m.requestProblem(c, directors) }); p != nil {
+		return p
 	}
 	if len(f.reply) == 0 {
 		return &problem{fmt.Sprintf("no reply to %s was seen", f), true}
 	}
-	for _, c := range f.reply {
-		if p := m.replyProblem(f, c, directors); p != nil {
-			return p
-		}
-	}
-	return nil
+	return f.firstProblem(f.reply, func(c chain) *problem { return m.replyProblem(f, c, directors) })
 }
 
 // directorOf is the index of the one director among the visits, and -1 when

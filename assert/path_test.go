@@ -470,3 +470,59 @@ func FuzzPath(f *testing.F) {
 		}
 	})
 }
+
+// TestPathInTime holds that a path is not judged for good while packets are on
+// their way: captures are read one after another, so of the last packets any
+// part may be missing.
+func TestPathInTime(t *testing.T) {
+	routed := func() *cables {
+		c := newCables(t, "client:eth0", "web1:eth0", "router:eth0", "router:eth1", "director:eth0")
+		drRequest(c, "4000", "web1", 1) // so that there is an answer
+		c.asked(vipPort)
+		for i, flags := range []string{"S", "F."} {
+			seq := 50 + uint32(i)
+			s := segment{src: "10.0.0.250:4001", dst: vipPort, ttl: 64, flags: flags, seq: seq}
+			c.hop("client:eth0", "director:eth0", s)
+			s.ttl--
+			c.hop("director:eth0", "web1:eth0", s)
+			back := segment{src: vipPort, dst: "10.0.0.250:4001", ttl: 64, flags: "S.", seq: seq + 1000}
+			c.hop("web1:eth0", "router:eth1", back)
+			back.ttl--
+			c.hop("router:eth0", "client:eth0", back)
+		}
+		return c
+	}
+	translated := func() *cables {
+		c := newCables(t, "web1:eth0", "client:eth0", "director:eth1", "director:eth0")
+		natRequest(c, "web1", "10.1.0.1:61000", false)
+		return c
+	}
+	for check, lab := range map[string]func() *cables{
+		"path: dr": routed, "path: {request: {through: [director], ttl: 63}, reply: {never: [director]}}": routed,
+		"path: fullnat": translated, "path: {reply: [web1, director, client]}": translated, "path: {reply: {ttl: 63}}": translated,
+	} {
+		whole := lab()
+		if r := judgeOnce(t, check, whole); !r.Pass {
+			t.Fatalf("%s: %s", check, r.Seen)
+		}
+		for missing := 1; missing < 1<<len(whole.links); missing++ {
+			c := lab()
+			for i := range c.links {
+				if list := &c.links[i].packets; missing>>i&1 == 1 && len(*list) > 0 {
+					*list = (*list)[:len(*list)-1]
+				}
+			}
+			k, err := decode(t, check)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := k.Begin(t.Context(), c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r, again := p.Judge(t.Context()); !r.Pass && !again {
+				t.Errorf("%s, links %b read too early: for good, %s", check, missing, r.Seen)
+			}
+		}
+	}
+}

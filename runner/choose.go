@@ -172,9 +172,19 @@ func reason(want string, a Answer, passed []Reason) string {
 		other = last
 	}
 	if lacks := other.Answer.Lacks; len(lacks) > 0 {
-		return fmt.Sprintf("since the %s kernel lacks %s", other.Backend, strings.Join(lacks, ", "))
+		return fmt.Sprintf("since the %s kernel lacks %s", other.Backend, some(lacks))
 	}
 	return fmt.Sprintf("since the %s kernel cannot: %s", other.Backend, other.Answer.Why)
+}
+
+// some are the first of many names, and how many more there are: a line is to be
+// read, and lvslab doctor tells all of them.
+func some(names []string) string {
+	const most = 5
+	if len(names) <= most+1 {
+		return strings.Join(names, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
 // elsewhere says which other kernel has what a lab needs and a backend lacks, as

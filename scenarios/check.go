@@ -109,6 +109,9 @@ func (l *Lab) structure() source.List {
 			errs.Add(e.Pos, "virtual service %s has the name of the node at %s; which of them would be asked?", e.Name, n.Pos)
 		}
 		l.checkService(&errs, e.Value)
+		if a := e.Value.Address; a.FWMark == 0 && !a.Addr.IsValid() {
+			continue // it could not be read
+		}
 		for _, d := range e.Value.Directors {
 			at := d + " " + e.Value.service().Name()
 			if first, twice := seen[at]; twice {
@@ -208,9 +211,9 @@ func (n Node) deviceNames() []string { return append(n.Links.Names(), ownDevices
 func (l *Lab) checkService(errs *source.List, v *VirtualService) {
 	whole := l.checkAddress(errs, v)
 	if v.Scheduler != "" && !slices.Contains(schedulers(), v.Scheduler) {
-		errs.Add(v.Pos, "%s", source.Unknown("scheduler", v.Scheduler, schedulers()))
+		errs.Add(v.SchedulerPos, "%s", source.Unknown("scheduler", v.Scheduler, schedulers()))
 	}
-	if len(v.Directors) == 0 {
+	if v.Directors != nil && len(v.Directors) == 0 {
 		errs.Add(v.Pos, "directors is an empty list")
 	}
 	for _, d := range v.Directors {

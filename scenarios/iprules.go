@@ -111,7 +111,7 @@ func checkSNAT(v *VirtualService, m forward.Method) error {
 		return nil
 	}
 	if v.Address.Protocol == ipvs.UDP && v.OnePacket {
-		return errors.New("one-packet scheduling keeps no connection that FullNAT could translate back")
+		return errors.New("one-packet scheduling keeps no connection that FullNAT (NAT + conntrack + SNAT) could translate back")
 	}
 	_, err := snatRule(v)
 	return err

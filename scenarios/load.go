@@ -130,6 +130,17 @@ func (l *Lab) patched(patch *yaml.Node) (*Lab, source.List) {
 				source.Unknown("key", k.Value, changeable())+" (in a change)")
 		}
 	}
+	// A node that a change names first is a new one; without links it would
+	// be a word misspelt.
+	if nodes := child(patch, "nodes"); nodes != nil && nodes.Kind == yaml.MappingNode {
+		for i := 0; i+1 < len(nodes.Content); i += 2 {
+			k := nodes.Content[i]
+			if _, ok := l.Nodes.Get(k.Value); !ok && child(nodes.Content[i+1], "links") == nil {
+				errs.Add(source.Pos{File: file, Line: k.Line, Col: k.Column}, "%s (in a change; a new node needs links)",
+					source.Unknown("node", k.Value, l.Nodes.Names()))
+			}
+		}
+	}
 	if len(errs) > 0 {
 		return nil, errs
 	}

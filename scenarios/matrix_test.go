@@ -161,7 +161,7 @@ func TestMatrixErrors(t *testing.T) {
 		// What is wrong in all labs is told once, and what is wrong in some
 		// with their names.
 		{"matrix: {a: [rr, lc]}\n" + strings.Replace(use(good), "rotation: [web1, web2]", "rotation: [web1, web4]", 1), `f.yaml:24:5: unknown node "web4", did you mean "web1"? Allowed: client, director, web1, web2`},
-		{"matrix: {a: [rr, x1, lc]}\n" + use(good), `f.yaml:12:5: unknown scheduler "x1"; Allowed: rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos (in x1)`},
+		{"matrix: {a: [rr, x1, lc]}\n" + use(good), `f.yaml:14:16: unknown scheduler "x1"; Allowed: rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh, twos (in x1)`},
 		{"matrix: {a: [rr, lc], b: {x: {nodes: {web2: null}}, y: }}\n" + use(good), `f.yaml:18:26: unknown node "web2", did you mean "web1"? Allowed: client, director, web1 (in rr-x and 1 more of the 4 combinations)`},
 	} {
 		labs, err := scenarios.Load("f.yaml", "f", []byte(c.text))

@@ -152,8 +152,13 @@ func (l *Lab) findDaemon(found *source.List, name string, v *VirtualService, r R
 	if r.Port != 0 && v.methodOf(r).Forward == ipvs.NAT {
 		port = r.Port
 	}
-	if port != 0 && !slices.ContainsFunc(n.Serve, func(s Serve) bool { return s.Port == port }) {
-		found.Find(r.Pos, codeNoDaemon, "real server %s of %s serves nothing on port %d", r.Node, name, port)
+	proto := v.Address.Protocol.String()
+	// What a command listens by is not known.
+	listens := func(s Serve) bool {
+		return s.Port == port && (s.Command != "" || slices.Contains(s.protocols(), proto))
+	}
+	if port != 0 && !slices.ContainsFunc(n.Serve, listens) {
+		found.Find(r.Pos, codeNoDaemon, "real server %s of %s serves nothing on %s port %d", r.Node, name, proto, port)
 	}
 }
 
@@ -174,7 +179,7 @@ func (l *Lab) findWayBack(found *source.List, name string, v *VirtualService, r 
 		case !ok:
 			found.Find(r.Pos, codeNoWayBack, "real server %s of %s has no route back to %s; by %s its replies must go through the director", r.Node, name, client, m.Title)
 		case hop == addr:
-			found.Find(r.Pos, codeClientBeside, "%s is on a network of real server %s, whose replies to it pass the director of %s by; FullNAT would bring them back", client, r.Node, name)
+			found.Find(r.Pos, codeClientBeside, "%s is on a network of real server %s, whose replies to it pass the director of %s by; FullNAT (NAT + conntrack + SNAT) would bring them back", client, r.Node, name)
 		}
 	}
 }

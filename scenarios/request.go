@@ -167,7 +167,7 @@ func (c *DaemonChange) words(verb string) string {
 // sense whatever the lab is.
 func (r *Request) defaults(d *source.Decoder, n *yaml.Node) {
 	bound := func(what string, v, most int) {
-		if v < 0 || v > most || v == 0 && child(n, what) != nil {
+		if v < 0 || v > most || v == 0 && isZero(child(n, what)) {
 			d.Fail(n, "%s is from 1 to %d, found %d", what, most, v)
 		}
 	}

@@ -44,6 +44,40 @@ func (r *Rules) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 		return
 	}
 	r.Table = table
+	failUnknownNames(d, n, text, table)
+}
+
+// failUnknownNames finds schedulers and persistence engines that Linux has not.
+// ipvsadm takes any name, and the kernel refuses it.
+func failUnknownNames(d *source.Decoder, n *yaml.Node, text string, table ipvs.Table) {
+	engines := []string{"sip"}
+	for _, e := range table {
+		if !slices.Contains(schedulers(), e.Scheduler) {
+			failWord(d, n, text, e.Scheduler, source.Unknown("scheduler", e.Scheduler, schedulers()))
+		}
+		if e.PE != "" && !slices.Contains(engines, e.PE) {
+			failWord(d, n, text, e.PE, source.Unknown("persistence engine", e.PE, engines))
+		}
+	}
+}
+
+// failWord tells an error where a rule has an argument: alone, or behind its
+// option (-sNAME, --scheduler=NAME).
+func failWord(d *source.Decoder, n *yaml.Node, text, argument, msg string) {
+	for i, line := range strings.Split(text, "\n") {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		for col := 0; col < len(line); {
+			end := strings.IndexAny(line[col:]+" ", " \t\r\v\f")
+			if word := line[col : col+end]; strings.HasSuffix(word, argument) && (len(word) == len(argument) || word[0] == '-') {
+				d.Errs.Add(d.Within(n, i+1, col+end-len(argument)+1), "%s", msg)
+				return
+			}
+			col += end + 1
+		}
+	}
+	d.Fail(n, "%s", msg)
 }
 
 // ruleOps are the tables that nodes are given as text, after those of the

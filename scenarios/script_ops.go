@@ -347,6 +347,15 @@ func (l *Lab) expectations(step int) []string {
 	return out
 }
 
+// isZero reports whether a value stands there and is the number 0.
+func isZero(n *yaml.Node) bool {
+	if n == nil {
+		return false
+	}
+	i, err := strconv.Atoi(n.Value)
+	return err == nil && i == 0
+}
+
 // child is the value under a key of a mapping, or at an index of a sequence;
 // nil when there is none.
 func child(n *yaml.Node, key string) *yaml.Node {

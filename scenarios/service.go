@@ -21,6 +21,8 @@ type VirtualService struct {
 	// VIPs are the addresses of a service that is found by firewall mark.
 	VIPs      []netip.Addr `yaml:"vips"`
 	Scheduler string       `yaml:"scheduler"`
+	// SchedulerPos is where it stands; the service's own place without one.
+	SchedulerPos source.Pos `yaml:"-"`
 	// SchedulerFlags are those of ipvsadm(8), -b: sh-port, mh-fallback, …
 	SchedulerFlags []string     `yaml:"scheduler_flags"`
 	Persistence    *Persistence `yaml:"persistence"`
@@ -30,6 +32,16 @@ type VirtualService struct {
 	VIP            VIP          `yaml:"vip"`
 	ARPSuppression *Suppression `yaml:"arp_suppression"`
 	RealServers    []RealServer `yaml:"real_servers,required"`
+}
+
+// UnmarshalSource keeps where the scheduler stands, too.
+func (v *VirtualService) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
+	type plain VirtualService
+	d.Decode(n, (*plain)(v))
+	v.Pos, v.SchedulerPos = d.Pos(n), d.Pos(n)
+	if s := child(n, "scheduler"); s != nil {
+		v.SchedulerPos = d.Pos(s)
+	}
 }
 
 // ServiceAddress is "tcp 10.0.0.1:80", or "fwmark 1".
@@ -68,6 +80,12 @@ func (a *ServiceAddress) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 	}
 	ap, err := netip.ParseAddrPort(rest)
 	if err != nil {
+		if port := rest[strings.LastIndexByte(rest, ':')+1:]; port != "" && strings.Trim(port, "0123456789") == "" && len(port) < len(rest) {
+			if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+				d.Fail(n, "port %s is not from 0 to 65535", port)
+				return
+			}
+		}
 		d.Fail(n, serviceAddressForm+", found %q", s)
 		return
 	}
@@ -146,7 +164,7 @@ func (p *Persistence) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 		d.Decode(n, &p.Timeout)
 	} else {
 		d.Decode(n, (*plain)(p))
-		if child(n, "netmask") != nil && p.Netmask == 0 {
+		if isZero(child(n, "netmask")) {
 			d.Fail(n, "a netmask of 0 would put all clients on one server; wanted 1 to 32, or to 128 for IPv6")
 		}
 	}

@@ -94,11 +94,7 @@ func shippedChapters(words []string) ([]listedChapter, error) {
 	for _, w := range words {
 		found := labs.Find(strings.Trim(w, "/"))
 		if len(found) == 0 {
-			known := labs.Chapters()
-			for _, f := range labs.All() {
-				known = append(known, f.Name)
-			}
-			return nil, usageError{errors.New(source.Unknown("chapter or lab", w, known))}
+			return nil, usageError{noChapter(w)}
 		}
 		s.addShipped(found)
 	}
@@ -119,6 +115,19 @@ func shippedChapters(words []string) ([]listedChapter, error) {
 		}
 	}
 	return chapters, nil
+}
+
+// noChapter tells of a word that is neither a chapter nor a lab, with the
+// nearest one, or the chapters: all labs would fill the screen.
+func noChapter(word string) error {
+	known := labs.Chapters()
+	for _, f := range labs.All() {
+		known = append(known, f.Name)
+	}
+	if n := source.Nearest(word, known); n != "" {
+		return fmt.Errorf("unknown chapter or lab %q, did you mean %q?", word, n)
+	}
+	return errors.New(source.Unknown("chapter or lab", word, labs.Chapters()))
 }
 
 func (a *app) printChapters(chapters []listedChapter, verbose bool) {

@@ -34,7 +34,7 @@ func TestListed(t *testing.T) {
 }
 
 // TestRerun shows that a few labs of a matrix are named one by one, and many by
-// their file.
+// their file; and that the same run is one with the same flags.
 func TestRerun(t *testing.T) {
 	c := &chosen{argOf: make(map[string]string), fileOf: make(map[string]string)}
 	var many []string
@@ -51,6 +51,19 @@ func TestRerun(t *testing.T) {
 		{[]string{"all/b", "one"}, "lvslab run all.yaml/b one.yaml"},
 		{append([]string{"one"}, many...), "lvslab run one.yaml all.yaml"},
 		{many[:8], "lvslab run all.yaml/a all.yaml/b all.yaml/c all.yaml/d all.yaml/e all.yaml/f all.yaml/g all.yaml/h"},
+	} {
+		if got := c.rerun(w.names); got != w.want {
+			t.Errorf("%s, want %s", got, w.want)
+		}
+	}
+	c.flags = sameRun("uml", []string{"arp-ignore"}, []string{"nodes.web1.serve=[http 81]"})
+	c.args, c.labs = []string{"all.yaml"}, make([]*scenarios.Lab, len(many))
+	for _, w := range []struct {
+		names []string
+		want  string
+	}{
+		{many[:1], "lvslab run --kernel uml --omit arp-ignore --set 'nodes.web1.serve=[http 81]' all.yaml/a"},
+		{many, "lvslab run --kernel uml --omit arp-ignore --set 'nodes.web1.serve=[http 81]' all.yaml"},
 	} {
 		if got := c.rerun(w.names); got != w.want {
 			t.Errorf("%s, want %s", got, w.want)

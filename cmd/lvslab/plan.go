@@ -29,7 +29,12 @@ func (a *app) planCmd() *cobra.Command {
 		Example: `  lvslab plan dr/arptables >lab.sh     then, as root: sh lab.sh up; sh lab.sh step 1; sh lab.sh down
   lvslab plan dr/arptables --ops       what is done, in which role, and for which line of the lab file
   lvslab plan dr --roles               what --omit can leave out`,
-		Args: cobra.MinimumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("no lab is named")
+			}
+			return nil
+		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			if ops && roles {
 				return usageError{errors.New("--ops and --roles: one at a time")}

@@ -213,7 +213,11 @@ func knownVerb(c *cobra.Command, args []string) error {
 		return nil
 	}
 	if len(labs.Find(args[0])) > 0 {
-		return fmt.Errorf("%q is a lab, not a verb; did you mean: lvslab run %s", args[0], args[0])
+		what := "a lab"
+		if slices.Contains(labs.Chapters(), args[0]) {
+			what = "a chapter of labs"
+		}
+		return fmt.Errorf("%q is %s, not a verb; did you mean: lvslab run %s", args[0], what, args[0])
 	}
 	if _, err := os.Stat(args[0]); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%q is a file, not a verb; did you mean: lvslab run %s", args[0], args[0])

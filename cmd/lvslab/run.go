@@ -39,7 +39,8 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
   lvslab run tun --omit tunnel-up
                                 a mistake made on purpose: see lvslab plan --roles
   lvslab run dr/sysctl --set virtual_services.web.scheduler=sh
-                                another one: any value of the lab file, by its path`,
+                                another one: any value of the networks, nodes,
+                                virtual_services and sysctls, by its path`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.Timeout < 0 {
 				return usageError{errors.New("--timeout must not be negative")}
@@ -60,6 +61,7 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 			if err != nil {
 				return err
 			}
+			chosen.flags = sameRun(o.Kernel, omit, set)
 			o.Files = sel.files
 			if sel.partial() {
 				o.Labs = chosen.names()
@@ -79,7 +81,7 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 				err = cerr
 			}
 			if errors.Is(err, runner.ErrNothingToRun) && len(omit) > 0 {
-				err = usageError{fmt.Errorf("--omit %s: no lab that was named has all of these roles; lvslab plan --roles names those it has", strings.Join(omit, ","))}
+				err = noSuchRole(omit, args, chosen)
 			}
 			a.exit = report.ExitCode(counts, strict)
 			return err
@@ -96,6 +98,49 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 	f.StringSliceVar(&omit, "omit", nil, "leave out all that plays a `role` (such as arp-announce), on purpose")
 	f.StringArrayVar(&set, "set", nil, "lay `PATH=VALUE` over the lab (virtual_services.web.scheduler=wrr; null takes a thing out)")
 	return c
+}
+
+// sameRun are the flags that a run of the same labs needs to be the same run.
+func sameRun(kernel string, omit, set []string) []string {
+	var flags []string
+	if kernel != runner.Auto {
+		flags = append(flags, "--kernel", kernel)
+	}
+	for _, r := range omit {
+		flags = append(flags, "--omit", r)
+	}
+	for _, s := range set {
+		flags = append(flags, "--set", s)
+	}
+	return flags
+}
+
+// noSuchRole tells of roles that none of the labs plays, with the nearest that
+// is played.
+func noSuchRole(omit, args []string, chosen *chosen) error {
+	var known []string
+	for _, l := range chosen.labs {
+		if p, err := l.Plan(); err == nil {
+			for _, r := range p.Roles {
+				known = append(known, string(r))
+			}
+		}
+	}
+	what := "lvslab plan --roles " + strings.Join(args, " ")
+	if len(args) == 0 {
+		what = "lvslab plan --roles LAB"
+	}
+	for _, r := range omit {
+		if slices.Contains(known, r) {
+			continue
+		}
+		near := ""
+		if n := source.Nearest(r, known); n != "" {
+			near = fmt.Sprintf("; did you mean %q?", n)
+		}
+		return usageError{fmt.Errorf("--omit %s: no lab that was named has such a role%s (%s names those it has)", r, near, what)}
+	}
+	return usageError{fmt.Errorf("--omit %s: no lab that was named has all of these roles (%s names those it has)", strings.Join(omit, ","), what)}
 }
 
 func (a *app) sink(format formatFlag, verbose bool, chosen *chosen) report.Sink {

@@ -17,6 +17,7 @@ import (
 
 // selection is what the arguments of a verb stand for.
 type selection struct {
+	args  []string
 	files []wire.File
 	// argOf is, by place in files, the argument that names the file on a
 	// command line.
@@ -49,6 +50,7 @@ func newSelection() *selection { return &selection{shipped: make(map[string]int)
 // "matrix/all/dr-tcp-rr", "my.yaml/dr-tcp-rr".
 func pick(args []string) *selection {
 	s := newSelection()
+	s.args = args
 	if len(args) == 0 {
 		s.addShipped(labs.All())
 		return s
@@ -246,11 +248,15 @@ type chosen struct {
 	// argOf is, by lab, the argument that names it on a command line, and fileOf
 	// the one that names its file.
 	argOf, fileOf map[string]string
+	// flags are those that made the run what it was, for rerun to say again.
+	flags []string
+	// args are those that chose all of them.
+	args []string
 }
 
 // load reads all the labs. Its error has the mistakes of all files.
 func (s *selection) load() (*chosen, error) {
-	c := &chosen{argOf: make(map[string]string), fileOf: make(map[string]string)}
+	c := &chosen{args: s.args, argOf: make(map[string]string), fileOf: make(map[string]string)}
 	first := make(map[string]source.Pos)
 	errs := s.errs
 	for i, f := range s.files {
@@ -319,9 +325,19 @@ func (c *chosen) names() []string {
 // mostArgs is how many labs of one file rerun names one by one.
 const mostArgs = 8
 
-// rerun is the command that runs the labs again.
+// rerun is the command that runs the labs again: where that is all that were
+// chosen, the words that chose them.
 func (c *chosen) rerun(names []string) string {
 	words := []string{"lvslab", "run"}
+	for _, f := range c.flags {
+		words = append(words, shellWord(f))
+	}
+	if len(names) == len(c.labs) {
+		for _, arg := range c.args {
+			words = append(words, shellWord(arg))
+		}
+		return strings.Join(words, " ")
+	}
 	count := make(map[string]int)
 	for _, l := range names {
 		count[c.fileOf[l]]++
@@ -343,7 +359,7 @@ func (c *chosen) rerun(names []string) string {
 // shellWord quotes a word where a shell would not take it as it is.
 func shellWord(s string) string {
 	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%", r)
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%=", r)
 	}
 	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
 		return s

@@ -116,6 +116,12 @@ func judge(answers []probe.Answer) runner.Answer {
 		}
 	}
 	a.Why = strings.Join(whys, "; ")
+	// Where something cannot be mended, mending the rest is of no use.
+	if slices.ContainsFunc(answers, func(ans probe.Answer) bool {
+		return ans.Verdict == probe.No && ans.Fix == "" && ans.Feature != probe.NetNS
+	}) {
+		a.Fix = nil
+	}
 	return a
 }
 

@@ -127,6 +127,9 @@ func (kd Kind) fromEnvironment(image, modules string) (Kernel, error) {
 	if err != nil {
 		return Kernel{}, fmt.Errorf("%s=%s: %w", kd.Variable(), image, err)
 	}
+	if err := kd.checkImage(image); err != nil {
+		return Kernel{}, fmt.Errorf("%s=%s: %w (without it, one that is installed is taken)", kd.Variable(), image, err)
+	}
 	next := kd.modulesVariable() + " can name the folder"
 	if modules == "" {
 		modules = filepath.Join(filepath.Dir(image), kd.modulesBeside())
@@ -142,19 +145,26 @@ func (kd Kind) fromEnvironment(image, modules string) (Kernel, error) {
 	return k, nil
 }
 
+// checkImage reports whether the file is one that could be booted.
+func (kd Kind) checkImage(image string) error {
+	info, err := os.Stat(image)
+	switch {
+	case err != nil:
+		return err
+	case kd == UML && (!info.Mode().IsRegular() || unix.Access(image, unix.X_OK) != nil):
+		return fmt.Errorf("%s is not a program that this user can run", image)
+	case kd != UML && (!info.Mode().IsRegular() || unix.Access(image, unix.R_OK) != nil):
+		return fmt.Errorf("%s is not a kernel that this user can read", image)
+	}
+	return nil
+}
+
 // locate makes a Kernel of an image and of the folder that holds modules.dep,
 // or that holds one folder per release.
 func (kd Kind) locate(image, modules, source string) (Kernel, error) {
 	k := Kernel{Name: kd, Image: image, Source: source}
-	info, err := os.Stat(image)
-	if err != nil {
+	if err := kd.checkImage(image); err != nil {
 		return Kernel{}, err
-	}
-	switch {
-	case kd == UML && (!info.Mode().IsRegular() || unix.Access(image, unix.X_OK) != nil):
-		return Kernel{}, fmt.Errorf("%s is not a program that this user can run", image)
-	case kd != UML && (!info.Mode().IsRegular() || unix.Access(image, unix.R_OK) != nil):
-		return Kernel{}, fmt.Errorf("%s is not a kernel that this user can read", image)
 	}
 	if _, err := os.Stat(filepath.Join(modules, "modules.dep")); err == nil {
 		k.Modules, k.Release = modules, filepath.Base(modules)

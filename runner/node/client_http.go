@@ -29,6 +29,7 @@ func (e *exchange) http() error {
 	if e.spec.Hold {
 		req.Header.Set("Connection", "keep-alive")
 	}
+	req.Close = e.spec.Source.Port() != 0 && !e.spec.Hold
 	out := &sender{to: e.conn}
 	if err := req.Write(out); err != nil {
 		return cmp.Or(out.err, err)
@@ -67,6 +68,12 @@ func (e *exchange) http() error {
 	}
 	if err != nil {
 		return fmt.Errorf("read the body: %w", err)
+	}
+	if e.spec.Source.Port() != 0 && !e.spec.Hold {
+		// The server closes first, as it says, so that its end rests in
+		// TIME_WAIT and this port can be used again at once. The answer is
+		// whole, whatever comes of this.
+		_, _ = io.Copy(io.Discard, e.conn)
 	}
 	return nil
 }

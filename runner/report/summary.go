@@ -41,20 +41,44 @@ func (t *textSink) summary(c wire.Counts, seconds float64) {
 	t.line("  %s", t.rerun())
 }
 
+// mostAlike is how many labs in a row recall names that ended alike.
+const mostAlike = 3
+
 // recall says in one line each what was wrong with the labs that did not pass.
+// Of many in a row that ended alike, as all do that an interrupt ends, the first
+// are named.
 func (t *textSink) recall() {
 	width := 0
 	for _, l := range t.again {
 		width = max(width, displaywidth.String(inline(l.name)))
 	}
 	width = min(width, t.nameWidth)
-	for _, l := range t.again {
-		text := pad(inline(l.name), width) + "  " + l.cause()
+	for i := 0; i < len(t.again); i++ {
+		l := t.again[i]
+		name := inline(l.name)
+		if after := t.alike(i, 1); after > 1 && t.alike(i, -1) >= mostAlike {
+			name = fmt.Sprintf("… and %d more", after)
+			i += after - 1
+		}
+		text := pad(name, width) + "  " + l.cause()
 		if c := t.opts.columns(); c > 0 {
 			text = fit(text, max(minRoom, c-bodyIndent))
 		}
 		t.line("  %s%s", t.verdict(l.verdict), strings.TrimRight(text, " "))
 	}
+}
+
+// alike is how many labs in a row ended as the one at i: from it on for a step of
+// 1, before it for one of -1.
+func (t *textSink) alike(i, step int) int {
+	n, l := 0, t.again[i]
+	for at := i + min(step, 0); at >= 0 && at < len(t.again); at += step {
+		if o := t.again[at]; o.verdict != l.verdict || o.cause() != l.cause() {
+			break
+		}
+		n++
+	}
+	return n
 }
 
 // cause is the first thing that went wrong in a lab.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -238,5 +239,29 @@ func TestRerun(t *testing.T) {
 	opts := TextOptions{Rerun: func(labs []string) string { return "again " + strings.Join(labs, "+") }}
 	if got := string(render(t, opts, events...)); !strings.Contains(got, "  again it's+b\n") {
 		t.Errorf("not the caller's command in\n%s", got)
+	}
+}
+
+// TestRecallAlike shows that many labs in a row that ended alike are a few
+// lines, and that none in between is lost.
+func TestRecallAlike(t *testing.T) {
+	s := Text(io.Discard, TextOptions{}).(*textSink)
+	add := func(n int, cause string) {
+		for i := range n {
+			s.again = append(s.again, &lab{name: fmt.Sprintf("%s/%d", cause, i), verdict: wire.Broken, messages: []string{cause}})
+		}
+	}
+	add(5, "a")
+	add(4, "b")
+	add(1, "c")
+	s.nameWidth = 20
+	s.recall()
+	var got []string
+	for line := range strings.Lines(s.buf.String()) {
+		got = append(got, strings.Join(strings.Fields(line)[1:], " "))
+	}
+	want := []string{"a/0 a", "a/1 a", "a/2 a", "… and 2 more a", "b/0 b", "b/1 b", "b/2 b", "b/3 b", "c/0 c"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
 	}
 }

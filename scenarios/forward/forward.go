@@ -99,7 +99,11 @@ func Parse(text string) (Method, error) {
 	if m.Forward != ipvs.TUN {
 		return m, fmt.Errorf("forwarding %s: only tun is followed by a tunnel type, found %q", m.Name, words[1])
 	}
-	return m, m.wrap(words[1:])
+	wrapped := m
+	if err := wrapped.wrap(words[1:]); err != nil {
+		return m, err // the method itself is right, so that nothing else is said of it
+	}
+	return wrapped, nil
 }
 
 // wrap reads the words that follow "tun".

@@ -89,7 +89,7 @@ func (d Destination) invalid(s Service) error {
 	case d.Lower > d.Upper:
 		return fmt.Errorf("the lower threshold %d is above the upper one, %d", d.Lower, d.Upper)
 	case familyOf(a) != s.AddrFamily() && d.Forward != TUN:
-		return fmt.Errorf("an %v real server in an %v service needs tunnelling (-i)", familyOf(a), s.AddrFamily())
+		return fmt.Errorf("an %v real server in an %v service needs tunnelling (ipvsadm -i, forwarding: tun)", familyOf(a), s.AddrFamily())
 	}
 	return d.invalidTunnel()
 }

@@ -95,7 +95,7 @@ func (b Backend) Replace(rules []ArpRule) error {
 		err = b.unknown()
 	}
 	if err != nil {
-		return fmt.Errorf("writing %d ARP rules with %s: %w", len(rules), b, err)
+		return fmt.Errorf("writing the ARP rules with %s: %w", b, err)
 	}
 	got, err := b.List()
 	if err != nil {

@@ -128,7 +128,7 @@ func (b IPBackend) Replace(f Family, rules []IPRule) error {
 		err = b.unknown()
 	}
 	if err != nil {
-		return fmt.Errorf("writing %d %s rules with %s: %w", len(rules), f, b, err)
+		return fmt.Errorf("writing the %s rules with %s: %w", f, b, err)
 	}
 	got, err := b.List(f)
 	if err != nil {

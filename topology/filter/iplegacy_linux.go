@@ -147,7 +147,7 @@ func (s legacyIP) write(t Table, rules []IPRule) error {
 		case errors.Is(err, unix.EAGAIN):
 			continue
 		case errors.Is(err, unix.ENOENT):
-			return fmt.Errorf("IPT_SO_SET_REPLACE of table %s: the kernel lacks a match or a target of these rules; try loading %v: %w", t, needsOf(rules), err)
+			return fmt.Errorf("IPT_SO_SET_REPLACE of table %s: the kernel lacks a match or a target of these rules, one of %s: %w", t, needsList(rules), err)
 		case err != nil:
 			return fmt.Errorf("IPT_SO_SET_REPLACE of table %s: %w", t, err)
 		}

@@ -55,6 +55,15 @@ func needsOf(rules []IPRule) []topology.Feature {
 	return slices.Compact(all)
 }
 
+// needsList names the features that rules need, for a sentence.
+func needsList(rules []IPRule) string {
+	var names []string
+	for _, f := range needsOf(rules) {
+		names = append(names, string(f))
+	}
+	return strings.Join(names, ", ")
+}
+
 // tableOf is the table whose feature it is.
 func tableOf(f topology.Feature) (Family, Table, bool) {
 	for _, family := range []Family{IPv4, IPv6} {

@@ -257,7 +257,7 @@ func replaceNFTIP(f Family, rules []IPRule) error {
 	case errors.Is(err, unix.ENOBUFS):
 		return nil
 	case errors.Is(err, unix.ENOENT):
-		return fmt.Errorf("the kernel lacks a match or a target of these rules; try loading %v: %w", needsOf(rules), err)
+		return fmt.Errorf("the kernel lacks a match or a target of these rules, one of %s: %w", needsList(rules), err)
 	}
 	return err
 }

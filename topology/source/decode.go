@@ -1,6 +1,7 @@
 package source
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -212,8 +213,9 @@ func (d *Decoder) value(n *yaml.Node, v reflect.Value) {
 	case reflect.Int, reflect.Int64, reflect.Uint16, reflect.Uint32:
 		d.parse(n, v, "a whole number", func(s string) (any, error) {
 			i, err := strconv.ParseInt(s, 10, 64)
-			if err == nil && (v.CanInt() && v.OverflowInt(i) || v.CanUint() && (i < 0 || v.OverflowUint(uint64(i)))) {
-				err = strconv.ErrRange
+			if errors.Is(err, strconv.ErrRange) ||
+				err == nil && (v.CanInt() && v.OverflowInt(i) || v.CanUint() && (i < 0 || v.OverflowUint(uint64(i)))) {
+				err = rangeOf(v.Type())
 			}
 			return i, err
 		})
@@ -230,6 +232,21 @@ func (d *Decoder) value(n *yaml.Node, v reflect.Value) {
 	}
 }
 
+// rangeError says which whole numbers fit a type.
+type rangeError struct {
+	low  int64
+	high uint64
+}
+
+func (e rangeError) Error() string { return fmt.Sprintf("from %d to %d", e.low, e.high) }
+
+func rangeOf(t reflect.Type) rangeError {
+	if reflect.Zero(t).CanUint() {
+		return rangeError{0, math.MaxUint64 >> (64 - t.Bits())}
+	}
+	return rangeError{math.MinInt64 >> (64 - t.Bits()), math.MaxInt64 >> (64 - t.Bits())}
+}
+
 func (d *Decoder) parse(n *yaml.Node, v reflect.Value, wanted string, f func(string) (any, error)) {
 	s, ok := d.Scalar(n, wanted)
 	if !ok {
@@ -237,6 +254,10 @@ func (d *Decoder) parse(n *yaml.Node, v reflect.Value, wanted string, f func(str
 	}
 	val, err := f(s)
 	if err != nil {
+		var limits rangeError
+		if errors.As(err, &limits) {
+			wanted += " " + limits.Error()
+		}
 		d.Fail(n, "wanted %s, found %q", wanted, clip(s))
 		return
 	}

@@ -103,10 +103,10 @@ func TestDecodeErrors(t *testing.T) {
 		{"text: a\nUntagged: b", `f.yaml:2:1: unknown key "Untagged"; Allowed: text, bool, int, int64, port, u32, float, duration, addr, prefix, list, pointer, inner, map`},
 		{"text: a\nbool: yes", `f.yaml:2:7: wanted true or false, found "yes"`},
 		{"text: a\nint: 1.5", `f.yaml:2:6: wanted a whole number, found "1.5"`},
-		{"text: a\nint: 99999999999999999999", `f.yaml:2:6: wanted a whole number, found "99999999999999999999"`},
-		{"text: a\nport: 65536", `f.yaml:2:7: wanted a whole number, found "65536"`},
-		{"text: a\nport: -1", `f.yaml:2:7: wanted a whole number, found "-1"`},
-		{"text: a\nu32: 4294967296", `f.yaml:2:6: wanted a whole number, found "4294967296"`},
+		{"text: a\nint: 99999999999999999999", `f.yaml:2:6: wanted a whole number from -9223372036854775808 to 9223372036854775807, found "99999999999999999999"`},
+		{"text: a\nport: 65536", `f.yaml:2:7: wanted a whole number from 0 to 65535, found "65536"`},
+		{"text: a\nport: -1", `f.yaml:2:7: wanted a whole number from 0 to 65535, found "-1"`},
+		{"text: a\nu32: 4294967296", `f.yaml:2:6: wanted a whole number from 0 to 4294967295, found "4294967296"`},
 		{"text: a\nfloat: .nan", `f.yaml:2:8: wanted a number, found ".nan"`},
 		{"text: a\nfloat: NaN", `f.yaml:2:8: wanted a number, found "NaN"`},
 		{"text: a\nfloat: +Inf", `f.yaml:2:8: wanted a number, found "+Inf"`},
@@ -124,7 +124,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"text: a\nmap: {[a]: {n: 1}}", `f.yaml:2:7: a key must be a word, found a list`},
 		{"text: a\n<<: {bool: true}", `f.yaml:2:1: unknown key "<<"; Allowed: text, bool, int, int64, port, u32, float, duration, addr, prefix, list, pointer, inner, map`},
 		{"text: a\nint: x\nport: y", "f.yaml:2:6: wanted a whole number, found \"x\"\nf.yaml:3:7: wanted a whole number, found \"y\""},
-		{"text: a\nint: " + strings.Repeat("9", 200), `f.yaml:2:6: wanted a whole number, found "` + strings.Repeat("9", 80) + `…"`},
+		{"text: a\nint: " + strings.Repeat("9", 200), `f.yaml:2:6: wanted a whole number from -9223372036854775808 to 9223372036854775807, found "` + strings.Repeat("9", 80) + `…"`},
 	} {
 		_, err := decode(t, c.text)
 		if err == nil {

@@ -16,7 +16,7 @@ import (
 
 // HTTPFileWait is how long an HTTP server waits for a file whose storage may be
 // another node. It then answers 504, Gateway Timeout.
-const HTTPFileWait = 3 * time.Second
+const HTTPFileWait = 4 * time.Second
 
 // answerFiles answers with the files of a folder in the node's own view, read
 // anew for each request, "index.html" for a folder. A file that is not there is
