@@ -57,7 +57,7 @@ func (c *arpOwner) Begin(_ context.Context, env Env) (Pending, error) {
 	return judge(func(context.Context) (Result, bool) {
 		packets, err := cap.Packets()
 		if err != nil {
-			return noAnswer(wanted, err)
+			return Result{Wanted: wanted, Seen: err.Error(), Untold: err}, false
 		}
 		var owners, lines []string
 		asked := false
@@ -169,7 +169,7 @@ func (c *arpRequests) Begin(_ context.Context, env Env) (Pending, error) {
 	return judge(func(context.Context) (Result, bool) {
 		packets, err := cap.Packets()
 		if err != nil {
-			return noAnswer(wanted, err)
+			return Result{Wanted: wanted, Seen: err.Error(), Untold: err}, false
 		}
 		var lines, seen []string
 		asked := make(map[string]bool)

@@ -51,6 +51,9 @@ type Result struct {
 	Wanted, Seen string
 	// Evidence is what a person would ask for next.
 	Evidence []Evidence
+	// Untold, when not nil, says why nothing is known: the step is broken then,
+	// and neither passed nor failed.
+	Untold error
 }
 
 // Evidence is a titled piece of text.

@@ -111,7 +111,7 @@ func judgeOnce(t *testing.T, text string, env Env) Result {
 	}
 	defer p.Close()
 	r, _ := p.Judge(context.Background())
-	if !r.Pass && len(r.Evidence) == 0 && r.Seen != errNoStimulus.Error() && !strings.Contains(r.Seen, "no command") {
+	if !r.Pass && len(r.Evidence) == 0 && r.Untold == nil && r.Seen != errNoStimulus.Error() && !strings.Contains(r.Seen, "no command") {
 		t.Errorf("%s: failed without evidence", text)
 	}
 	if r.Wanted == "" || r.Seen == "" || strings.HasSuffix(r.Wanted, ".") || strings.HasSuffix(r.Seen, ".") {

@@ -136,7 +136,7 @@ func (c *cost) Begin(_ context.Context, env Env) (Pending, error) {
 		if err != nil {
 			r := Result{Wanted: wanted, Seen: err.Error()}
 			if errors.Is(err, errIncomplete) {
-				r.Evidence = []Evidence{{"captures", err.Error()}}
+				r.Untold = err
 			}
 			return r, false
 		}

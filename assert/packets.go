@@ -94,7 +94,7 @@ func (c *packetCount) Begin(_ context.Context, env Env) (Pending, error) {
 	return judge(func(context.Context) (Result, bool) {
 		packets, err := link.Packets()
 		if err != nil {
-			return Result{Wanted: wanted, Seen: err.Error(), Evidence: []Evidence{{"captures", err.Error()}}}, false
+			return Result{Wanted: wanted, Seen: err.Error(), Untold: err}, false
 		}
 		var lines []string
 		n := uint64(0)

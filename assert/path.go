@@ -160,7 +160,7 @@ func (c *path) Begin(_ context.Context, env Env) (Pending, error) {
 	return judge(func(context.Context) (Result, bool) {
 		st, err := follow(env, c.From, to)
 		if errors.Is(err, errIncomplete) {
-			return Result{Wanted: wanted, Seen: err.Error(), Evidence: []Evidence{{"captures", err.Error()}}}, false
+			return Result{Wanted: wanted, Seen: err.Error(), Untold: err}, false
 		}
 		if err != nil {
 			return Result{Wanted: wanted, Seen: err.Error()}, false

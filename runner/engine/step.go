@@ -93,6 +93,9 @@ func (r *labRun) carryOut(ctx context.Context, s *scenarios.Step, out *wire.Step
 			return wire.Broken, err
 		}
 		e := s.Expect[k]
+		if res.Untold != nil {
+			return wire.Broken, fmt.Errorf("%s: %s: %w", e.Pos(), e.Kind(), res.Untold)
+		}
 		w := wire.Result{Check: e.Kind(), Pos: e.Pos(), Verdict: wire.Pass, Wanted: res.Wanted, Seen: res.Seen}
 		if !res.Pass {
 			w.Verdict = wire.Fail
