@@ -163,7 +163,21 @@ type followedStep struct {
 	missing  string
 }
 
-// errIncomplete is wrapped by the error of a capture that lost packets.
+// fragments is the first link on which a packet crossed in pieces, or "".
+func (st *followedStep) fragments() string {
+	for _, l := range st.links {
+		for _, p := range l.packets {
+			h, ok := capture.DecodeHeaders(p)
+			if ok && slices.ContainsFunc(h.IP, func(ip capture.IPHeader) bool { return ip.More || ip.Offset > 0 }) {
+				return l.node + ":" + l.device
+			}
+		}
+	}
+	return ""
+}
+
+// errIncomplete is wrapped by the error of a capture that lost packets, or that
+// has them in pieces.
 var errIncomplete = errors.New("the path cannot be told")
 
 // follow reads the captures of all links and follows the step's requests.

@@ -192,6 +192,9 @@ func (c *path) Begin(_ context.Context, env Env) (Pending, error) {
 				r.Seen += fmt.Sprintf(" (%d of %d requests did not go as wanted)", len(bad), n)
 			}
 			r.Evidence = []Evidence{{"the path that was seen", st.ladders(env, bad)}}
+			if at := st.fragments(); at != "" {
+				r.Untold = fmt.Errorf("%w: at %s there are fragments, which cannot always be followed through a tunnel or a translation (%s)", errIncomplete, at, why)
+			}
 		}
 		return r, again && !r.Pass
 	}), nil
