@@ -237,6 +237,9 @@ func (l *Lab) checkService(errs *source.List, v *VirtualService) {
 			errs.Add(r.Pos, "real server %s is a director of the same service", r.Node)
 		}
 	}
+	if s := v.ARPSuppression; s != nil && len(s.Parts) > 0 && v.vip().Is6() {
+		errs.Add(s.Pos, "arp_suppression: IPv6 has no ARP; a virtual IP on lo is not answered for, so leave this out")
+	}
 	if carried && v.ARPSuppression == nil {
 		errs.Add(v.Pos, "arp_suppression is missing: the real servers carry the virtual IP, so say what keeps them from answering ARP for it: sysctl, arptables, or none")
 	}

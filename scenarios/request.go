@@ -375,8 +375,12 @@ func (l *Lab) checkReleases() source.List {
 	var names []string
 	held := false
 	for _, s := range l.Steps {
+		background := false
 		for _, a := range s.Do {
+			background = background || a.Request != nil && a.Request.Background
 			switch {
+			case a.Wait != nil && !background:
+				errs.Add(a.Pos, "wait: no request before it in this step has background: true")
 			case a.Request != nil && a.Request.Hold:
 				held = true
 				if a.Request.Name != "" {

@@ -98,9 +98,10 @@ func TestServeRefuses(t *testing.T) {
 func TestStopRefuses(t *testing.T) {
 	const step = "- request: {to: web}"
 	for text, want := range map[string]string{
-		"- stop: {node: web1, service: htp}":                            `node web1: unknown service "htp", did you mean "http"? Allowed: http, tcp, udp, dns, smtp, ftp`,
-		"- start: {node: client, service: dns}":                         `node client serves nothing`,
-		"- release: {}":                                                 `release: no request before it has hold: true`,
+		"- stop: {node: web1, service: htp}":    `node web1: unknown service "htp", did you mean "http"? Allowed: http, tcp, udp, dns, smtp, ftp`,
+		"- start: {node: client, service: dns}": `node client serves nothing`,
+		"- wait: {}":                            `wait: no request before it in this step has background: true`,
+		"- release: {}":                         `release: no request before it has hold: true`,
 		"- request: {to: web, hold: true, name: a}\n  - release: other": `unknown held request "other"; Allowed: a`,
 	} {
 		_, err := loadServices(t, step, text)
