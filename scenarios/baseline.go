@@ -86,14 +86,14 @@ func pinned(tunnels []string, ipv6 bool) []setting {
 // of the ARP suppression, and the node's own. Each key comes once, with its
 // last value. early ones are set before there are links, so that the links
 // inherit conf.default; late ones name a link.
-func (l *Lab) sysctls(node string, n Node) (early, late []setting) {
+func (l *Lab) sysctls(node string, n Node, ipv6 bool) (early, late []setting) {
 	var tunnels []string
 	for _, dev := range slices.Sorted(maps.Keys(tunnelDevices())) {
 		if l.usesDevice(node, n, dev) {
 			tunnels = append(tunnels, dev)
 		}
 	}
-	list := pinned(tunnels, l.UsesIPv6())
+	list := pinned(tunnels, ipv6)
 	for i := range list {
 		list[i].pinned = list[i].value
 	}

@@ -138,8 +138,9 @@ func (l *Lab) ops() []topology.Op {
 			Why: fmt.Sprintf("network %s (%s): a bridge in a namespace of its own", w.Name, w.Value), Pos: w.Pos,
 		}, w.Name, topology.MAC(l.Name, w.Name, topology.Bridge)))
 	}
+	ipv6 := l.UsesIPv6() // asked once: there may be thousands of nodes
 	for _, e := range l.Nodes {
-		ops = append(ops, l.nodeOps(e.Name, e.Value)...)
+		ops = append(ops, l.nodeOps(e.Name, e.Value, ipv6)...)
 	}
 	ops = append(ops, l.arpOps()...)
 	ops = append(ops, l.filterOps()...)
@@ -158,9 +159,9 @@ func (l *Lab) ops() []topology.Op {
 	return append(ops, l.ruleOps()...)
 }
 
-func (l *Lab) nodeOps(node string, n Node) []topology.Op {
+func (l *Lab) nodeOps(node string, n Node, ipv6 bool) []topology.Op {
 	ops := []topology.Op{topology.NewNode(topology.Meta{Why: "node " + node, Pos: n.Pos}, node)}
-	early, late := l.sysctls(node, n)
+	early, late := l.sysctls(node, n, ipv6)
 	for _, s := range early {
 		ops = append(ops, s.op(node))
 	}

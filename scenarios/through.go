@@ -33,8 +33,10 @@ func (l *Lab) returnRoutes(node string, n Node) []Route {
 	for _, e := range l.VirtualServices {
 		v := e.Value
 		for _, r := range v.RealServers {
-			m := v.methodOf(r)
-			if r.Node != node || !m.ThroughDirector || m.SNAT || len(v.Directors) == 0 {
+			if r.Node != node || len(v.Directors) == 0 {
+				continue
+			}
+			if m := v.methodOf(r); !m.ThroughDirector || m.SNAT {
 				continue
 			}
 			gateway, ok := l.addressBeside(v.Directors[0], node, v.vip().Is4())
