@@ -38,6 +38,14 @@ func NewAddress(m Meta, node string, a Address) Op {
 }
 
 func (o addressOp) About() Meta { return o.meta }
+
+// AddedAddress is the address that an op adds to a device; false for an op that
+// does anything else.
+func AddedAddress(o Op) (Address, bool) {
+	a, ok := o.(addressOp)
+	return a.addr, ok && !a.del
+}
+
 func (o addressOp) Shell(Dialect) []string {
 	verb, tail := "add", ""
 	if o.del {

@@ -24,6 +24,9 @@ func Start(ctx context.Context, plan *scenarios.Plan) (*Running, error) {
 	if err == nil {
 		err = awaitLinks(ctx, w, plan.Lab)
 	}
+	if err == nil {
+		err = awaitGroups(ctx, w, plan.Setup)
+	}
 	if err != nil {
 		return nil, errors.Join(err, w.close())
 	}

@@ -178,6 +178,9 @@ func (r *labRun) do(ctx context.Context, a *scenarios.Action) error {
 		if err := awaitNew(ctx, r.env.world, r.env.lab, a.Ops); err != nil {
 			return err
 		}
+		if err := awaitGroups(ctx, r.env.world, a.Ops); err != nil {
+			return err
+		}
 		return r.env.changed(a.Ops)
 	case a.Request != nil:
 		return r.request(ctx, a.Request)

@@ -281,19 +281,25 @@ func (r *Reply) ask(ctx context.Context, ns *netns.Namespace, spec RequestSpec, 
 	stopped := stop()
 	switch {
 	case err == nil && spec.Hold && stopped:
-		r.Held = e.conn
+		r.Held = held{e.conn}
 		return nil
 	case err == nil && kept != nil && stopped:
 		return nil
 	}
 	if kept == nil || !stopped { // one that a deadline was set for is of no more use
-		e.conn.Close()
+		_ = netns.HangUp(e.conn)
 		if kept != nil {
 			*kept = nil
 		}
 	}
 	return err
 }
+
+// held is a connection that is kept open, and ended for all at its Close.
+type held struct{ net.Conn }
+
+// Close implements io.Closer.
+func (h held) Close() error { return netns.HangUp(h.Conn) }
 
 // connect makes the connection, or takes the one that is kept.
 func (e *exchange) connect(network string, kept *net.Conn) error {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/lvslab/lvslab/topology/netns"
 )
 
 // listen opens the server's sockets: at 0.0.0.0 and at [::], or at its address
@@ -74,6 +76,21 @@ func (h *host) close() {
 // program, in which a socket that is only closed would go on listening, and
 // keep its port, for that while.
 type streamSocket struct{ net.Listener }
+
+// Accept implements net.Listener.
+func (s streamSocket) Accept() (net.Conn, error) {
+	c, err := s.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return accepted{c}, nil
+}
+
+// accepted is a connection that ends for all at its Close, whoever has a copy.
+type accepted struct{ net.Conn }
+
+// Close implements net.Conn.
+func (a accepted) Close() error { return netns.HangUp(a.Conn) }
 
 // Close implements net.Listener.
 func (s streamSocket) Close() error {
