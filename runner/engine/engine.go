@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lvslab/lvslab/runner/node"
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/scenarios"
 	"github.com/lvslab/lvslab/topology"
@@ -126,6 +127,8 @@ type labRun struct {
 
 	env     *env
 	stimuli stimuli
+	// ports are where the lab's requests come from.
+	ports node.Ports
 }
 
 func (r *labRun) run(ctx context.Context) wire.Verdict {

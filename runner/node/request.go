@@ -37,6 +37,9 @@ type RequestSpec struct {
 	// Source is where to come from: an address, a port of the unspecified
 	// address, or both; what is missing the kernel chooses.
 	Source netip.AddrPort
+	// Ports are where requests come from that have no port of Source's; nil
+	// means that the kernel chooses.
+	Ports *Ports
 	// Host is HTTP's Host header; empty means Addr.
 	Host string
 	// Path is HTTP's path with its query, or FTP's, where one that ends in a
@@ -307,7 +310,7 @@ func (e *exchange) connect(network string, kept *net.Conn) error {
 		e.conn = *kept
 		_ = discard(e.conn) // what came too late is no answer to what comes now
 	} else {
-		conn, err := e.ns.DialFrom(e.ctx, network, e.spec.Source, e.spec.Addr)
+		conn, err := e.dial(network)
 		if err != nil {
 			var op *net.OpError
 			if errors.As(err, &op) && op.Source != nil {
