@@ -4,7 +4,9 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,10 +32,37 @@ func (p *Ports) take() uint16 {
 // portTries is how many ports are tried where others of the node's have them.
 const portTries = 100
 
+// lastWords is how long a port may still be busy with the end of its earlier
+// connection: with the last acknowledgement of the other end, which is under
+// way.
+const lastWords = 2 * time.Second
+
+// dialAgain connects from a port that may have had a connection a moment ago.
+// Nothing is sent while the kernel says that the pair of addresses is in use.
+func (e *exchange) dialAgain(network string) (net.Conn, error) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for until := time.Now().Add(lastWords); ; {
+		conn, err := e.ns.DialFrom(e.ctx, network, e.spec.Source, e.spec.Addr)
+		var call *os.SyscallError
+		if !errors.Is(err, unix.EADDRNOTAVAIL) || !errors.As(err, &call) || call.Syscall != "connect" || time.Now().After(until) {
+			return conn, err
+		}
+		select {
+		case <-tick.C:
+		case <-e.ctx.Done():
+			return nil, err
+		}
+	}
+}
+
 // dial connects, from a port of Ports where there is no other wish.
 func (e *exchange) dial(network string) (net.Conn, error) {
 	from := e.spec.Source
-	if e.spec.Ports == nil || from.Port() != 0 {
+	if from.Port() != 0 {
+		return e.dialAgain(network)
+	}
+	if e.spec.Ports == nil {
 		return e.ns.DialFrom(e.ctx, network, from, e.spec.Addr)
 	}
 	addr := from.Addr()
