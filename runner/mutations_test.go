@@ -238,17 +238,35 @@ func TestMutations(t *testing.T) {
 	}
 	all, list := shipped(t), mutations(t)
 	complete(t, all, list)
+	var again []mutation
 	for i, o := range mutate(t, all, list) {
 		m := list[i]
 		t.Logf("%6.1f s  %s at %q: %s", o.took.Seconds(), o.verdict, o.at, m)
-		switch {
-		case o.verdict == wire.Skip:
+		if o.verdict == wire.Skip {
 			t.Logf("not tried: %s: %s", m, o.why)
-		case m.Fails == "broken" && o.verdict == wire.Broken:
-		case o.verdict != wire.Fail || !slices.Contains(o.at, m.Fails):
+		} else if !o.as(m) {
+			t.Logf("to be tried again, with fewer beside it: %s: got %s at %q: %s", m, o.verdict, o.at, o.why)
+			again = append(again, m)
+		}
+	}
+	if len(again) == 0 {
+		return
+	}
+	// Two hundred labs at once take each other's time, and one that is late
+	// fails at another check than the one that is meant.
+	for i, o := range mutate(t, all, again) {
+		if m := again[i]; !o.as(m) {
 			t.Errorf("%s:\n  wanted a failure at %s\n  got %s at %q: %s", m, m.Fails, o.verdict, o.at, o.why)
 		}
 	}
+}
+
+// as tells whether a lab came to what is said of the mistake.
+func (o outcome) as(m mutation) bool {
+	if m.Fails == "broken" {
+		return o.verdict == wire.Broken
+	}
+	return o.verdict == wire.Fail && slices.Contains(o.at, m.Fails)
 }
 
 // complete demands an entry for every lab, one of them for all labs of a matrix,

