@@ -182,21 +182,12 @@ func formatConnections(list []ipvs.Connection) string {
 	slices.SortFunc(list, func(a, b ipvs.Connection) int {
 		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), a.Virtual.Compare(b.Virtual), a.Client.Compare(b.Client), a.Real.Compare(b.Real))
 	})
-	var b strings.Builder
-	b.WriteString("IPVS connection entries\npro expire state       source             virtual            destination\n")
-	for i, e := range list {
-		if i == mostConnections {
-			fmt.Fprintf(&b, "… and %d more\n", len(list)-i)
-			break
-		}
-		pro := "IP" // the template of a service that is found by firewall mark
-		if e.Protocol != 0 {
-			pro = strings.ToUpper(e.Protocol.String())
-		}
-		secs := int(e.Expires.Seconds())
-		fmt.Fprintf(&b, "%-3s %02d:%02d  %-11s %-18s %-18s %s\n", pro, secs/60, secs%60, e.State, e.Client, e.Virtual, e.Real)
+	shown := list[:min(len(list), mostConnections)]
+	text := ipvs.FormatConnections(shown)
+	if more := len(list) - len(shown); more > 0 {
+		text += fmt.Sprintf("… and %d more\n", more)
 	}
-	return b.String()
+	return text
 }
 
 // serviceOf is a virtual service of the lab by its name, or any of an address.

@@ -267,7 +267,7 @@ func (r *run) pick(o *Options) ([]LabNeeds, error) {
 			r.labs = append(r.labs, l.Name)
 			r.titles[l.Name] = l.Title
 			r.needs[l.Name] = p.AllNeeds()
-			r.tasks[l.Name] = task{lab: l.Name, weight: weigh(l), ipv6: l.UsesIPv6()}
+			r.tasks[l.Name] = task{lab: l.Name, weight: weigh(l), ipv6: l.NeedsIPv6()}
 			r.files[l.Name] = i
 			needs = append(needs, LabNeeds{l.Name, p.AllNeeds()})
 		}

@@ -181,6 +181,10 @@ func familyNeeds(a netip.Addr) []topology.Feature {
 	return nil
 }
 
+// NeedsIPv6 reports whether the lab has IPv6 addresses, as it is or after one of
+// its steps: its kernel must have ipv6 from the beginning.
+func (l *Lab) NeedsIPv6() bool { return l.ipv6 || l.UsesIPv6() }
+
 // UsesIPv6 reports whether any address of the lab is an IPv6 one. Where none is,
 // IPv6 is off on every node.
 func (l *Lab) UsesIPv6() bool {

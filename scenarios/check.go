@@ -46,6 +46,7 @@ func (l *Lab) check() source.List {
 			if next != state {
 				found = append(found, next.reachability()...)
 				state = next
+				l.ipv6 = l.ipv6 || next.UsesIPv6()
 			}
 		}
 		for _, e := range s.Expect {

@@ -47,6 +47,7 @@ type Lab struct {
 	// file's, but what somebody who runs it asks for.
 	Omit []topology.Role
 
+	ipv6 bool // a step brings IPv6, found by check
 	set  bool // something was set that the file does not say
 	doc  *yaml.Node
 	data []byte // the file's text

@@ -430,6 +430,18 @@ func TestLoadFile(t *testing.T) {
 	}
 }
 
+// TestIPv6Later: a kernel must have ipv6 from the beginning for a lab to which
+// only a step brings it.
+func TestIPv6Later(t *testing.T) {
+	if mustLoad(t, good).NeedsIPv6() {
+		t.Error("a lab of IPv4 needs IPv6")
+	}
+	later := mustLoad(t, spoil(t, "  do:\n", "  do:\n  - change: {networks: {lan: [10.0.0.0/24, \"fd00::/64\"]}}\n"))
+	if later.UsesIPv6() || !later.NeedsIPv6() {
+		t.Errorf("uses IPv6: %t, needs it: %t; want false, true", later.UsesIPv6(), later.NeedsIPv6())
+	}
+}
+
 // TestAllErrorsAtOnce: what cannot be decoded does not hide names that lead
 // nowhere, nor is it complained of a second time.
 func TestAllErrorsAtOnce(t *testing.T) {

@@ -40,7 +40,7 @@ func (l *Lab) Clients() []string {
 		return slices.Contains(v.Directors, name) || slices.ContainsFunc(v.RealServers, func(r RealServer) bool { return r.Node == name })
 	})
 	for _, n := range l.Nodes {
-		if !slices.Contains(busy, n.Name) && len(n.Value.Serve) == 0 && n.Value.Rules == nil && !n.Value.routes() {
+		if !slices.Contains(busy, n.Name) && len(n.Value.Serve) == 0 && n.Value.Rules == nil && !n.Value.forwards() {
 			names = append(names, n.Name)
 		}
 	}
@@ -57,8 +57,8 @@ func (l *Lab) nodesWhere(f func(name string, v *VirtualService) bool) []string {
 	return names
 }
 
-// routes reports whether a node is set to forward packets: it is a router.
-func (n Node) routes() bool {
+// forwards reports whether a node is set to forward packets: it is a router.
+func (n Node) forwards() bool {
 	return slices.ContainsFunc(n.Sysctls, func(e source.Entry[string]) bool {
 		return topology.SysctlRole(e.Name) == "ip-forwarding" && e.Value != "0"
 	})

@@ -60,7 +60,7 @@ func Run(ctx context.Context, host Host, job wire.Job, emit func(wire.Event)) er
 		e.Version, e.Time = wire.Version, time.Now().UTC()
 		emit(e)
 	}
-	if slices.ContainsFunc(labs, (*scenarios.Lab).UsesIPv6) && host.Ensure != nil {
+	if slices.ContainsFunc(labs, (*scenarios.Lab).NeedsIPv6) && host.Ensure != nil {
 		// Once it is loaded for labs that want it off, a kernel's ipv6 stays
 		// off for all. What fails here fails again for the labs that need it.
 		_, _ = host.Ensure(ctx, []topology.Feature{"ipv6"})

@@ -208,20 +208,13 @@ func (p *ipParser) option(ws []word) (int, *SyntaxError) {
 	fail := func(w word, format string, args ...any) (int, *SyntaxError) {
 		return 0, &SyntaxError{Col: w.col, Msg: fmt.Sprintf(format, args...)}
 	}
-	i, not := 0, false
-	if ws[0].text == "!" {
-		if len(ws) == 1 {
-			return fail(ws[0], "! needs an option after it")
-		}
-		i, not = 1, true
+	w, name, not, err := optionWord(ws, ipUnsupported, ipLongNames)
+	if err != nil {
+		return 0, err
 	}
-	w := ws[i]
-	if what, ok := ipUnsupported[w.text]; ok {
-		return fail(w, "%s (%s) is not supported", w.text, what)
-	}
-	name := w.text
-	if short, ok := ipLongNames[name]; ok {
-		name = short
+	i := 0
+	if not {
+		i = 1
 	}
 	opt, ok := p.options[name]
 	if !ok {

@@ -149,26 +149,41 @@ func parseRule(text string) (ArpRule, *SyntaxError) {
 	return r.canonical(), nil
 }
 
+// optionWord is the option at the head of ws and the spelling of it that the
+// grammar goes by; not says that a "!" stands before it.
+func optionWord(ws []word, unsupported, longNames map[string]string) (w word, name string, not bool, err *SyntaxError) {
+	fail := func(w word, format string, args ...any) (word, string, bool, *SyntaxError) {
+		return w, "", false, &SyntaxError{Col: w.col, Msg: fmt.Sprintf(format, args...)}
+	}
+	if w = ws[0]; w.text == "!" {
+		if len(ws) == 1 {
+			return fail(w, "! needs an option after it")
+		}
+		w, not = ws[1], true
+	}
+	if what, ok := unsupported[w.text]; ok {
+		return fail(w, "%s (%s) is not supported", w.text, what)
+	}
+	name = w.text
+	if short, ok := longNames[name]; ok {
+		name = short
+	}
+	return w, name, not, nil
+}
+
 // parseOption reads the option at the head of ws with its value and returns
 // how many words that took.
 func parseOption(r *ArpRule, ws []word, seen map[string]bool) (int, *SyntaxError) {
 	fail := func(w word, format string, args ...any) (int, *SyntaxError) {
 		return 0, &SyntaxError{Col: w.col, Msg: fmt.Sprintf(format, args...)}
 	}
-	i, not := 0, false
-	if ws[0].text == "!" {
-		if len(ws) == 1 {
-			return fail(ws[0], "! needs an option after it")
-		}
-		i, not = 1, true
+	w, name, not, err := optionWord(ws, unsupported, longNames)
+	if err != nil {
+		return 0, err
 	}
-	w := ws[i]
-	if what, ok := unsupported[w.text]; ok {
-		return fail(w, "%s (%s) is not supported", w.text, what)
-	}
-	name := w.text
-	if short, ok := longNames[name]; ok {
-		name = short
+	i := 0
+	if not {
+		i = 1
 	}
 	opt, ok := options[name]
 	if !ok {

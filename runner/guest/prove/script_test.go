@@ -41,7 +41,7 @@ func prove(ctx context.Context, job wire.Job, load func(...string) error, emit f
 	loaded := make(map[topology.Feature]bool)
 	// Once it is loaded for modules that want its symbols alone, a kernel's ipv6
 	// stays off for all.
-	if slices.ContainsFunc(found, (*scenarios.Lab).UsesIPv6) {
+	if slices.ContainsFunc(found, (*scenarios.Lab).NeedsIPv6) {
 		if err := load("ipv6"); err != nil {
 			return err
 		}
