@@ -55,6 +55,9 @@ type Command struct {
 	// Watch, when it is not nil, gets what the command writes as it comes, which
 	// is then neither kept nor bounded.
 	Watch func(chunk []byte)
+	// Started, when it is not nil, is told the number of the first process,
+	// which cannot have been given to another one before it returns.
+	Started func(pid int)
 }
 
 // Output is what came of a command.
@@ -73,13 +76,13 @@ type Output struct {
 	Err error
 }
 
-// spec goes to the first process of a command, report comes back.
+// spec goes to the process that starts a command or program, report comes back.
 type spec struct {
-	Name  string
 	Args  []string
-	Shell bool
+	Env   []string
 	Dir   string
-	Limit int // of processes
+	Limit int  // of processes
+	TTY   bool // its input is the terminal that becomes its own
 }
 
 type report struct {
@@ -128,7 +131,7 @@ func (c Command) title() string {
 }
 
 func run(ctx context.Context, f *Files, c Command) (out Output, err error) {
-	s := spec{Name: f.name, Args: c.Args, Dir: c.Dir, Limit: MaxProcesses}
+	s := spec{Args: c.Args, Dir: c.Dir, Limit: MaxProcesses}
 	switch {
 	case (len(c.Args) > 0) == (c.Shell != ""):
 		return out, errors.New("wanted either arguments or a shell line")
@@ -150,12 +153,16 @@ func run(ctx context.Context, f *Files, c Command) (out Output, err error) {
 	if err := ctx.Err(); err != nil {
 		return out, err
 	}
+	s.Env = append(append(environ(f.name, v), "TERM=dumb"), c.Env...)
 
 	p, err := startCommand(v, s, c)
 	if err != nil {
 		return out, err
 	}
 	defer p.closePipes()
+	if c.Started != nil {
+		c.Started(p.process.Pid)
+	}
 	kill := sync.OnceFunc(func() { _ = p.process.Kill() }) // the kernel kills all of its namespace
 	defer context.AfterFunc(ctx, kill)()
 	defer context.AfterFunc(f.ctx, kill)()
@@ -238,7 +245,7 @@ func startCommand(v *view, s spec, c Command) (*running, error) {
 		return fail(err)
 	}
 	theirs = append(theirs, null)
-	specFile, err := memfile(s)
+	specFile, err := memfile("lvslab-command", s)
 	if err != nil {
 		return fail(err)
 	}
@@ -257,11 +264,8 @@ func startCommand(v *view, s spec, c Command) (*running, error) {
 	if err != nil {
 		return fail(err)
 	}
-	env := append([]string{
-		"PATH=" + Path, "HOME=/root", "TERM=dumb", "LC_ALL=C.UTF-8", "LVSLAB_NODE=" + s.Name,
-	}, c.Env...)
 	p.process, err = v.start([]string{"lvslab", commandArgument}, &os.ProcAttr{
-		Env: env, Files: []*os.File{null, stdout, stderr, specFile, report},
+		Files: []*os.File{null, stdout, stderr, specFile, report}, Env: noEnv,
 	})
 	if err != nil {
 		return fail(fmt.Errorf("start its first process: %w", err))
@@ -283,27 +287,6 @@ func (p *running) setDeadline(t time.Time) {
 			_ = f.SetReadDeadline(t)
 		}
 	}
-}
-
-// memfile is a file without a name that holds s; unlike a pipe it takes any size.
-func memfile(s spec) (*os.File, error) {
-	data, err := json.Marshal(s)
-	if err != nil {
-		return nil, err
-	}
-	fd, err := unix.MemfdCreate("lvslab-command", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, os.NewSyscallError("memfd_create", err)
-	}
-	f := os.NewFile(uintptr(fd), "memfd")
-	if _, err = f.Write(data); err == nil {
-		_, err = f.Seek(0, io.SeekStart)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 // budget is the output that is left to a command, of all its pipes.

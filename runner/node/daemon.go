@@ -32,6 +32,8 @@ type Daemon struct {
 
 	mu   sync.Mutex
 	tail []byte
+
+	processes daemonProcesses
 }
 
 // StartDaemon runs d.Command as Run does, in the background, and returns when the
@@ -46,7 +48,8 @@ func StartDaemon(ctx context.Context, f *Files, ns *netns.Namespace, d topology.
 	p := &Daemon{stop: stop, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		p.out = Run(life, f, Command{Shell: d.Command, Timeout: math.MaxInt64, Combined: true, Watch: p.note})
+		defer p.forget()
+		p.out = Run(life, f, Command{Shell: d.Command, Timeout: math.MaxInt64, Combined: true, Watch: p.note, Started: p.started})
 	}()
 	if err := p.await(ctx, ns, d); err != nil {
 		_ = p.Close()
@@ -154,6 +157,16 @@ func (p *Daemon) Output() string {
 		return strings.TrimLeft(text+"\n("+p.ending()+")", "\n")
 	default:
 		return text
+	}
+}
+
+// Ended says how the daemon ended, "" while it runs.
+func (p *Daemon) Ended() string {
+	select {
+	case <-p.done:
+		return p.ending()
+	default:
+		return ""
 	}
 }
 

@@ -12,6 +12,10 @@
 // namespace, so a program that calls Run must call Main at the top of its main
 // function, and a test of one in TestMain.
 //
+// Programs (Start) are what a person runs there: all of a node's share one PID
+// namespace, in which the program itself, started anew, is process 1, and have
+// terminals of the node's own.
+//
 // All of it is Linux; commands need Linux 5.12 (mount_setattr) and the rights of
 // root in the user namespace that owns the node's.
 package node

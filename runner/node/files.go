@@ -52,11 +52,15 @@ type Files struct {
 	// holds a thread meanwhile.
 	slots chan struct{}
 
+	programs programs
+
 	mu     sync.Mutex // guards what follows
 	view   *view
 	closed bool
-	mounts map[string]*mounted // by their path
-	kept   map[string]any
+	// toolbox, when it is not nil, is asked for lvslab's own programs there.
+	toolbox func() Toolbox
+	mounts  map[string]*mounted // by their path
+	kept    map[string]any
 }
 
 // NewFiles makes the files of the node called name, whose commands run in ns.
@@ -74,7 +78,7 @@ func (f *Files) use() (v *view, done func(), err error) {
 		return nil, nil, fmt.Errorf("node %s: %w", f.name, errFilesClosed)
 	}
 	if f.view == nil {
-		v, err := newView(f.name, f.ns.Fd(), f.plain)
+		v, err := newView(f.name, f.ns.Fd(), f.plain, f.toolbox)
 		if err != nil {
 			return nil, nil, fmt.Errorf("node %s: make its view of the files: %w", f.name, err)
 		}

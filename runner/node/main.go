@@ -2,11 +2,9 @@ package node
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
+	"math"
 	"os"
-	"os/exec"
 	"os/signal"
 	"runtime"
 	"sync"
@@ -15,25 +13,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// commandArgument is the first argument by which the program knows that it is to
-// be the first process of a command.
-const commandArgument = "lvslab-node-command"
+// The first arguments by which the program knows that it is to be the first
+// process of a command, or that of a node.
+const (
+	commandArgument = "lvslab-node-command"
+	initArgument    = "lvslab-node-init"
+)
 
-// Main makes this process the first one of a command in a node when it was
-// started as that, and does not return then. Otherwise it returns at once. It
-// belongs at the top of main, before flags are looked at, and of TestMain.
+// Main makes this process the first one of a command in a node, or of the node's
+// programs, when it was started as that, and does not return then. Otherwise it
+// returns at once. It belongs at the top of main, before flags are looked at, and
+// of TestMain.
 func Main() {
-	if len(os.Args) != 2 || os.Args[1] != commandArgument {
+	if len(os.Args) != 2 || os.Args[1] != commandArgument && os.Args[1] != initArgument {
 		return
 	}
 	// Rights are given up per thread, and the command inherits this one's.
 	runtime.LockOSThread()
 	if os.Getpid() != 1 {
-		fmt.Fprintf(os.Stderr, "%s is lvslab's own word, for commands that it runs in a node\n", commandArgument)
+		fmt.Fprintf(os.Stderr, "%s is lvslab's own word, for commands that it runs in a node\n", os.Args[1])
 		os.Exit(2)
 	}
-	unix.CloseOnExec(specFd)
-	unix.CloseOnExec(reportFd)
+	// What we were given, and what whoever started the whole program left open,
+	// is not for what runs in the node.
+	if err := unix.CloseRange(specFd, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		fmt.Fprintf(os.Stderr, "close_range: %v (needs Linux 5.11)\n", err)
+		os.Exit(2)
+	}
+	if os.Args[1] == initArgument {
+		beInit()
+	}
 	w := &reporter{file: os.NewFile(reportFd, "report")}
 	r, err := first(w)
 	if err != nil {
@@ -84,15 +93,12 @@ func first(w *reporter) (report, error) {
 		unix.SIGUSR1, unix.SIGUSR2, unix.SIGPIPE, unix.SIGALRM)
 	watch(w, s.Limit)
 
-	program, err := exec.LookPath(s.Args[0])
+	program, err := find(s)
 	if err != nil {
-		if errors.Is(err, exec.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-			return report{}, fmt.Errorf("no program %s in this node (PATH is %s)", s.Args[0], os.Getenv("PATH"))
-		}
 		return report{}, err
 	}
 	child, err := syscall.ForkExec(program, s.Args, &syscall.ProcAttr{
-		Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
+		Env: s.Env, Files: []uintptr{0, 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
 	})
 	if err != nil {
 		return report{}, fmt.Errorf("start %s: %w", program, err)
@@ -114,8 +120,12 @@ func first(w *reporter) (report, error) {
 }
 
 // become makes the working directory, the node's tree, the root, and mounts its
-// /proc. The mount namespace is this command's alone.
+// /proc. The mount namespace is this command's alone: what is mounted in the view
+// may come to be here, too, and never the other way round.
 func become(limit int) error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return fmt.Errorf("keep the mounts to oneself: %w", err)
+	}
 	flags := uintptr(unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
 	if err := unix.Mount("proc", "proc", "proc", flags, ""); err != nil {
 		return fmt.Errorf("mount /proc: %w", err)
@@ -182,6 +192,11 @@ func dropRights() error {
 	}
 	// No core files, and 1 keeps a crash from the machine's core_pattern
 	// program too, which is run for any other limit (kernel: fs/coredump.c).
-	limit := unix.Rlimit{Cur: 1, Max: 1}
+	// Who is root in a user namespace alone may not raise a limit that is lower.
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_CORE, &limit); err != nil {
+		return os.NewSyscallError("getrlimit RLIMIT_CORE", err)
+	}
+	limit = unix.Rlimit{Cur: min(limit.Max, 1), Max: min(limit.Max, 1)}
 	return os.NewSyscallError("setrlimit RLIMIT_CORE", unix.Setrlimit(unix.RLIMIT_CORE, &limit))
 }

@@ -39,7 +39,7 @@ type layer struct {
 
 // mount puts the node's tree together on the calling thread, which is alone in a
 // private mount namespace, and leaves its root as the working directory.
-func (v *view) mount(plain bool) (err error) {
+func (v *view) mount(plain bool, toolbox func() Toolbox) (err error) {
 	info, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return err
@@ -61,6 +61,11 @@ func (v *view) mount(plain bool) (err error) {
 		return err
 	}
 	defer unix.Close(whole)
+	if toolbox != nil {
+		if v.kit, err = openKit(toolbox()); err != nil {
+			return err
+		}
+	}
 
 	options := fmt.Sprintf("mode=755,size=%d,nr_inodes=%d", FilesBytes, FilesBytes/4096)
 	if err := unix.Mount("lvslab", base, "tmpfs", unix.MS_NODEV, options); err != nil {
@@ -73,16 +78,23 @@ func (v *view) mount(plain bool) (err error) {
 	}
 	v.overlay = !plain && hasOverlay()
 	if v.overlay {
-		if err = overlay("/", 0, treePath); err == nil {
-			err = addLayers(layers)
-		}
-	} else {
+		// It may be denied, or refuse such a root, in a user namespace.
+		err = overlay("/", 0, treePath)
+		v.overlay = !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EINVAL)
+	}
+	switch {
+	case !v.overlay:
 		err = addPlain(whole)
+	case err == nil:
+		err = addLayers(layers)
 	}
 	if err != nil {
 		return err
 	}
-	if err := addOwn(); err != nil {
+	if err := addOwn(v.kit.room()); err != nil {
+		return err
+	}
+	if err := v.kit.install(); err != nil {
 		return err
 	}
 	if err := addHome(); err != nil {
@@ -187,31 +199,30 @@ func addHome() error {
 	return nil
 }
 
-// addOwn mounts /run, /dev and /sys; /proc is each command's own.
-func addOwn() error {
+// addOwn mounts /run, which holds extra bytes more than elsewhere, /dev and /sys;
+// /proc is each command's own.
+func addOwn(extra int64) error {
 	for _, p := range own {
 		if err := os.Mkdir(treePath+p, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return fmt.Errorf("the machine has no %s: %w", p, err)
 		}
 	}
 	run, dev := treePath+"/run", treePath+"/dev"
-	if err := unix.Mount("lvslab", run, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, "mode=755,size=16m"); err != nil {
+	if err := unix.Mount("lvslab", run, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID, fmt.Sprintf("mode=755,size=%d", 16<<20+extra)); err != nil {
 		return fmt.Errorf("mount /run: %w", err)
 	}
 	if err := os.Mkdir(run+"/lock", 0o755); err != nil { // xtables.lock and others
 		return err
 	}
-	// It shows the network devices of the namespace that this thread is in.
-	flags := uintptr(unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC)
-	if err := unix.Mount("lvslab", treePath+"/sys", "sysfs", flags, ""); err != nil {
-		return fmt.Errorf("mount /sys: %w", err)
+	if err := mountSys(sysPath); err != nil {
+		return err
 	}
 	if err := unix.Mount("lvslab", dev, "tmpfs", unix.MS_NOSUID, "mode=755,size=16m"); err != nil {
 		return fmt.Errorf("mount /dev: %w", err)
 	}
 	// Bound and not made by mknod(2), which a user namespace may not. A disk of
 	// the machine must not be among them: read-only does not hold for devices.
-	for _, name := range []string{"null", "zero", "full", "random", "urandom"} {
+	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
 		if err := os.WriteFile(dev+"/"+name, nil, 0o666); err != nil {
 			return err
 		}
@@ -230,7 +241,30 @@ func addOwn() error {
 			return err
 		}
 	}
-	return nil
+	return addTerminals(dev)
+}
+
+// terminals is how many terminals a node may have at once: the machine has 4096
+// in all (kernel.pty.max).
+const terminals = 256
+
+// addTerminals mounts the node's own terminals: /dev/pts/0 is its first one.
+func addTerminals(dev string) error {
+	at := dev + "/pts"
+	if err := os.Mkdir(at, 0o755); err != nil {
+		return err
+	}
+	options := fmt.Sprintf("newinstance,ptmxmode=0666,mode=0620,max=%d", terminals)
+	flags := uintptr(unix.MS_NOSUID | unix.MS_NOEXEC)
+	// 5 is the group tty. A user namespace may not know it.
+	err := unix.Mount("lvslab", at, "devpts", flags, options+",gid=5")
+	if errors.Is(err, unix.EINVAL) {
+		err = unix.Mount("lvslab", at, "devpts", flags, options)
+	}
+	if err != nil {
+		return fmt.Errorf("mount /dev/pts: %w", err)
+	}
+	return os.Symlink("pts/ptmx", dev+"/ptmx")
 }
 
 // hasOverlay asks without mounting one: that would load the module, and the
@@ -251,11 +285,12 @@ func overlay(lower string, i int, at string) error {
 		return err
 	}
 	// The upper layer's root gives the overlay's its owner and mode (/tmp: 1777).
-	err := errors.Join(
-		os.Chown(upperPath+n, int(st.Uid), int(st.Gid)),
-		unix.Chmod(upperPath+n, st.Mode&0o7777),
-	)
-	if err != nil {
+	// In a user namespace that does not know the owner (EINVAL) it is this user.
+	err := os.Chown(upperPath+n, int(st.Uid), int(st.Gid))
+	if err != nil && !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	if err := unix.Chmod(upperPath+n, st.Mode&0o7777); err != nil {
 		return err
 	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", lower, upperPath+n, workPath+n)

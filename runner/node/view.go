@@ -24,13 +24,15 @@ type view struct {
 	// root is the node's tree, opened O_PATH.
 	root    *os.File
 	overlay bool
+	// kit is the node's toolbox, nil for none.
+	kit *kit
 	// mountNS is the mount namespace and netNS the network namespace, for
 	// threads that join.
 	mountNS, netNS *os.File
 }
 
 // newView makes the mount namespace, with the network namespace netFd inside.
-func newView(name string, netFd int, plain bool) (*view, error) {
+func newView(name string, netFd int, plain bool, toolbox func() Toolbox) (*view, error) {
 	if netFd < 0 {
 		return nil, errors.New("its network namespace is closed")
 	}
@@ -40,12 +42,13 @@ func newView(name string, netFd int, plain bool) (*view, error) {
 		defer close(v.done)
 		err := v.enter(name, netFd)
 		if err == nil {
-			err = v.mount(plain)
+			err = v.mount(plain, toolbox)
 		}
 		if err == nil {
 			err = v.hold()
 		}
 		if err != nil {
+			v.kit.close()
 			made <- err
 			return
 		}
@@ -56,6 +59,12 @@ func newView(name string, netFd int, plain bool) (*view, error) {
 	})
 	if err := <-made; err != nil {
 		<-v.done
+		return nil, err
+	}
+	listening := make(chan error, 1)
+	go func() { listening <- v.kit.listen(v.root) }() // the caller's thread may be in a node
+	if err := <-listening; err != nil {
+		v.end()
 		return nil, err
 	}
 	return v, nil
@@ -91,6 +100,7 @@ func (v *view) do(f func()) {
 
 // end lets the mount namespace go. No do may follow.
 func (v *view) end() {
+	v.kit.close()
 	close(v.work)
 	<-v.done
 	for _, f := range []*os.File{v.root, v.mountNS, v.netNS} {
@@ -155,6 +165,11 @@ func (v *view) hold() (err error) {
 
 // open opens a path as if the node's tree were everything there is.
 func (v *view) open(name string, flags int, perm fs.FileMode) (*os.File, error) {
+	return openIn(v.root, name, flags, perm)
+}
+
+// openIn opens a path as if root were everything there is.
+func openIn(root *os.File, name string, flags int, perm fs.FileMode) (*os.File, error) {
 	how := unix.OpenHow{
 		Flags:   uint64(flags | unix.O_CLOEXEC),
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
@@ -163,7 +178,7 @@ func (v *view) open(name string, flags int, perm fs.FileMode) (*os.File, error) 
 		how.Mode = uint64(perm.Perm())
 	}
 	for {
-		fd, err := unix.Openat2(int(v.root.Fd()), name, &how)
+		fd, err := unix.Openat2(int(root.Fd()), name, &how)
 		switch err {
 		case nil:
 			return os.NewFile(uintptr(fd), name), nil
@@ -218,4 +233,14 @@ func (v *view) start(argv []string, attr *os.ProcAttr) (p *os.Process, err error
 	}
 	v.do(func() { p, err = os.StartProcess("/proc/self/exe", argv, attr) })
 	return p, err
+}
+
+// share lets what is mounted in the view from here on be seen by the processes
+// that are started in it from here on (see become).
+func (v *view) share() (err error) {
+	v.do(func() { err = unix.Mount("", treePath, "", unix.MS_REC|unix.MS_SHARED, "") })
+	if err != nil {
+		return fmt.Errorf("share the mounts: %w", err)
+	}
+	return nil
 }
