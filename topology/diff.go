@@ -69,6 +69,9 @@ func Diff(old, new []Op) ([]Op, error) {
 		if e, ok := n.(Editor); ok && had {
 			n = e.Edit()
 		}
+		if c, ok := n.(Changer); ok && had {
+			n = c.From(was)
+		}
 		ops = append(ops, n)
 	}
 	return ops, nil
@@ -114,6 +117,12 @@ func onDevice(k Key, links map[Key]bool) bool {
 type Editor interface {
 	// Edit is the same wish with that command line.
 	Edit() Op
+}
+
+// Changer is an op whose command line depends on what is there already.
+type Changer interface {
+	// From is the same wish where old has been applied before.
+	From(old Op) Op
 }
 
 func index(ops []Op) map[Key]Op {

@@ -192,8 +192,9 @@ func (m model) apply(ops []Op) {
 			m.set(key, line, !u.del)
 		case daemonOp:
 			m.set(key, line, !u.stop)
-		case delayOp:
-			m.set(key, line, u.delay != 0)
+		case netemOp:
+			u.afresh = false // the same in the end
+			m.set(key, strings.Join(u.Shell(Dialect{}), "; "), !u.netem.nothing())
 		case setOp:
 			m.set(key, line, u.up == (key.Kind == "device"))
 		default:

@@ -2,8 +2,10 @@ package serve
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/miekg/dns"
 	"github.com/vishvananda/netlink"
@@ -27,6 +29,7 @@ func serveDNS(h host) (Daemon, error) {
 	d := &dnsDaemon{host: h}
 	add := func(s *dns.Server) {
 		s.Handler = dns.HandlerFunc(h.resolve)
+		s.DecorateReader = func(r dns.Reader) dns.Reader { return gatedReader{r, h.gate} }
 		up := make(chan struct{})
 		s.NotifyStartedFunc = func() { close(up) }
 		d.servers = append(d.servers, s)
@@ -63,6 +66,7 @@ func (h host) resolve(w dns.ResponseWriter, q *dns.Msg) {
 		return
 	}
 	question := q.Question[0]
+	h.asked(w.RemoteAddr(), dns.TypeToString[question.Qtype], question.Name)
 	head := func(t uint16) dns.RR_Header {
 		return dns.RR_Header{Name: question.Name, Rrtype: t, Class: dns.ClassINET, Ttl: dnsTTL}
 	}
@@ -80,6 +84,22 @@ func (h host) resolve(w dns.ResponseWriter, q *dns.Msg) {
 		}
 	}
 	_ = w.WriteMsg(m)
+}
+
+// gatedReader holds back the datagrams that it has read; what comes by TCP is
+// held back by its connections.
+type gatedReader struct {
+	dns.Reader
+	gate *gate
+}
+
+// ReadUDP implements dns.Reader.
+func (r gatedReader) ReadUDP(conn *net.UDPConn, timeout time.Duration) ([]byte, *dns.SessionUDP, error) {
+	m, s, err := r.Reader.ReadUDP(conn, timeout)
+	if closed := r.gate.pass(); closed != nil {
+		return nil, nil, closed
+	}
+	return m, s, err
 }
 
 // own is the node's first address of a family that is on one of its links, as

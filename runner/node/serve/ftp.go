@@ -44,7 +44,10 @@ func serveFTP(h host) (Daemon, error) {
 			"PORT": (*ftpSession).port, "EPRT": (*ftpSession).eprt,
 			"LIST": (*ftpSession).list, "NLST": (*ftpSession).nlst, "RETR": (*ftpSession).retr,
 		} {
-			mine[name] = ftpCommand{name, func(s *server.Session, param string) { run(f, s, param) }}
+			mine[name] = ftpCommand{name, func(s *server.Session, param string) {
+				h.asked(c.RemoteAddr(), name, param)
+				run(f, s, param)
+			}}
 		}
 		s, err := server.NewServer(&server.Options{
 			Commands: mine, Name: h.name, WelcomeMessage: h.name + " serves files; your address is " + peerOf(c.RemoteAddr()),

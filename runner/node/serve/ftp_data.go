@@ -182,9 +182,18 @@ func (f *ftpSession) send(s *server.Session, r io.Reader) {
 	s.WriteMessage(226, "that was all")
 }
 
-// connect brings the data connection up. An active one comes from the port
-// before the control connection's (RFC 959, 3.3: "default data port").
+// connect brings the data connection up.
 func (f *ftpSession) connect() (net.Conn, error) {
+	c, err := f.dataConn()
+	if err != nil {
+		return nil, err
+	}
+	return gated{c, f.host.gate}, nil
+}
+
+// dataConn is the data connection. An active one comes from the port before the
+// control connection's (RFC 959, 3.3: "default data port").
+func (f *ftpSession) dataConn() (net.Conn, error) {
 	if f.passive == nil {
 		ctx, cancel := context.WithTimeout(f.ctx, ftpDataTimeout)
 		defer cancel()

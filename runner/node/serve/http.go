@@ -63,6 +63,7 @@ func (h host) answer(w http.ResponseWriter, r *http.Request) {
 	if !slices.ContainsFunc(r.Header["Connection"], func(v string) bool { return strings.EqualFold(v, "keep-alive") }) {
 		w.Header().Set("Connection", "close")
 	}
+	h.log.add(r.RemoteAddr, r.Method, r.RequestURI)
 	peer := "-"
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		peer = ap.Addr().Unmap().String()
@@ -72,6 +73,9 @@ func (h host) answer(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(ServedTo, peer)
 	if h.d.Root != "" {
 		answerFiles(h.files, h.d.Root, w, r)
+		return
+	}
+	if h.d.Index != "" && h.answerIndex(w, r) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain")

@@ -48,6 +48,24 @@ func answerFiles(files Files, root string, w http.ResponseWriter, r *http.Reques
 	_, _ = w.Write(data) // the client's loss
 }
 
+// answerIndex answers a question for the first page with the node's index file;
+// false where that is not what is asked for, or not there.
+func (h host) answerIndex(w http.ResponseWriter, r *http.Request) bool {
+	first := r.URL.Path == "/" || r.URL.Path == "/"+path.Base(h.d.Index)
+	if !first || r.Method != http.MethodGet && r.Method != http.MethodHead {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), HTTPFileWait)
+	defer cancel()
+	data, err := h.files.ReadFileContext(ctx, h.d.Index)
+	if err != nil {
+		return false
+	}
+	w.Header().Set("Content-Type", "text/html")
+	_, _ = w.Write(data) // the client's loss
+	return true
+}
+
 // statusOf is the HTTP status for what opening or reading a file came to.
 func statusOf(err error) int {
 	switch {

@@ -25,6 +25,7 @@ func serveLines(h host) (Daemon, error) {
 			if err != nil { // the end, or a line longer than any that is known
 				return
 			}
+			h.asked(c.RemoteAddr(), "line", strings.TrimSpace(string(line)))
 			answer := h.line(c.RemoteAddr())
 			n, ok := bulk(string(line))
 			if !ok {

@@ -57,7 +57,7 @@ func (h *host) open(network string, addr netip.AddrPort) error {
 	}
 	l, err := h.ns.Listen(context.Background(), network, addr)
 	if err == nil {
-		h.streams = append(h.streams, streamSocket{l})
+		h.streams = append(h.streams, streamSocket{l, h.gate})
 	}
 	return err
 }
@@ -75,7 +75,10 @@ func (h *host) close() {
 // that is being started has a copy of every descriptor until it becomes another
 // program, in which a socket that is only closed would go on listening, and
 // keep its port, for that while.
-type streamSocket struct{ net.Listener }
+type streamSocket struct {
+	net.Listener
+	gate *gate
+}
 
 // Accept implements net.Listener.
 func (s streamSocket) Accept() (net.Conn, error) {
@@ -83,11 +86,15 @@ func (s streamSocket) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return accepted{c}, nil
+	if err := s.gate.pass(); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return accepted{gated{c, s.gate}}, nil
 }
 
 // accepted is a connection that ends for all at its Close, whoever has a copy.
-type accepted struct{ net.Conn }
+type accepted struct{ gated }
 
 // Close implements net.Conn.
 func (a accepted) Close() error { return netns.HangUp(a.Conn) }

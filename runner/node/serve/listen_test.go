@@ -17,7 +17,7 @@ func TestPortIsFreeDespiteCopies(t *testing.T) {
 	}
 	defer copied.Close()
 	addr := l.Addr().String()
-	if err := (streamSocket{l}).Close(); err != nil {
+	if err := (streamSocket{l, new(gate)}).Close(); err != nil {
 		t.Fatal(err)
 	}
 	if c, err := net.Dial("tcp4", addr); err == nil {

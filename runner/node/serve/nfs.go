@@ -46,7 +46,7 @@ func serveNFS(h host) (Daemon, error) {
 	handles, _ := h.files.Kept("nfs "+root, func() any { return newHandles() }).(*handles)
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &nfsDaemon{cancel: cancel, listeners: h.streams, root: folder, open: make(map[net.Conn]struct{})}
-	server := &nfs.Server{Handler: &nfsHandler{fs: &exported{root: folder, handles: handles}}, Context: ctx}
+	server := &nfs.Server{Handler: &nfsHandler{fs: &exported{root: folder, handles: handles}, host: h}, Context: ctx}
 	// A client that is told another verifier writes again what was not
 	// committed; here all is (RFC 1813, 3.3.7).
 	binary.BigEndian.PutUint64(server.ID[:], handles.boot)
@@ -85,13 +85,17 @@ func (d *nfsDaemon) Close() error {
 }
 
 // nfsHandler is what the library asks.
-type nfsHandler struct{ fs *exported }
+type nfsHandler struct {
+	fs   *exported
+	host host
+}
 
 var _ nfs.Handler = (*nfsHandler)(nil)
 
 // Mount implements nfs.Handler: of the exported folder, or of one below it.
-func (h *nfsHandler) Mount(_ context.Context, _ net.Conn, req nfs.MountRequest) (nfs.MountStatus, billy.Filesystem, []nfs.AuthFlavor) {
+func (h *nfsHandler) Mount(_ context.Context, c net.Conn, req nfs.MountRequest) (nfs.MountStatus, billy.Filesystem, []nfs.AuthFlavor) {
 	name := inside(string(req.Dirpath))
+	h.host.asked(c.RemoteAddr(), "mount", "/"+name)
 	info, err := h.fs.Lstat(name)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -42,6 +42,9 @@ type host struct {
 	// of TCP or SCTP, packets of UDP.
 	streams []net.Listener
 	packets []net.PacketConn
+	// gate is between the server and all of these; log is who asked it.
+	gate *gate
+	log  *accessLog
 }
 
 // service is how one kind of server is started.
@@ -73,7 +76,7 @@ func Services() []string {
 // Start runs d in a node until its Close. It listens at every address of the
 // node, IPv6 included where the kernel has it, or at d.Address alone, and on no
 // other node's. files are the node's own, for a service that has to do with such;
-// nil for none.
+// nil for none. What it returns is a Pauser and a Logger, too.
 func Start(ns *netns.Namespace, node string, files Files, d topology.Daemon) (Daemon, error) {
 	s, ok := services()[d.Service]
 	if !ok {
@@ -82,19 +85,19 @@ func Start(ns *netns.Namespace, node string, files Files, d topology.Daemon) (Da
 	if d.Port == 0 {
 		return nil, fmt.Errorf("node %s: service %s wants a port of 1 to 65535", node, d.Service)
 	}
-	h := host{name: node, ns: ns, d: d, files: files}
+	h := host{name: node, ns: ns, d: d, files: files, gate: &gate{}, log: &accessLog{}}
 	if d.Service == "nfs" && d.Root == "" || d.Root != "" && files == nil {
 		return nil, fmt.Errorf("node %s: service %s wants a folder of the node's to serve", node, d.Service)
 	}
 	if err := h.listen(s.networks); err != nil {
 		return nil, fmt.Errorf("node %s: start %s on port %d: %w%s", node, d.Service, d.Port, err, hint(err, d))
 	}
-	running, err := s.start(h)
+	daemon, err := s.start(h)
 	if err != nil {
 		h.close()
 		return nil, fmt.Errorf("node %s: start %s on port %d: %w", node, d.Service, d.Port, err)
 	}
-	return running, nil
+	return &running{Daemon: daemon, gate: h.gate, log: h.log}, nil
 }
 
 func hint(err error, d topology.Daemon) string {

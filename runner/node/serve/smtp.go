@@ -5,6 +5,7 @@ import (
 	"io"
 	"log"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -37,7 +38,7 @@ func serveSMTP(h host) (Daemon, error) {
 	box := &inbox{}
 	return serveEach(h, func(c net.Conn) {
 		s := smtp.NewServer(smtp.BackendFunc(func(*smtp.Conn) (smtp.Session, error) {
-			return &mailing{box: box, line: h.line(c.RemoteAddr())}, nil
+			return &mailing{box: box, line: h.line(c.RemoteAddr()), host: h, peer: c.RemoteAddr()}, nil
 		}))
 		s.Domain = h.name
 		s.ReadTimeout, s.WriteTimeout = smtpTimeout, smtpTimeout
@@ -53,6 +54,8 @@ type mailing struct {
 	box  *inbox
 	line string
 	mail mail
+	host host
+	peer net.Addr
 }
 
 // Reset implements smtp.Session.
@@ -80,6 +83,7 @@ func (s *mailing) Data(r io.Reader) error {
 		return err
 	}
 	s.mail.text = text
+	s.host.asked(s.peer, "mail", fmt.Sprintf("from %s to %s, %d bytes", s.mail.from, strings.Join(s.mail.to, ","), len(text)))
 	number, ok := s.box.add(s.mail)
 	if !ok {
 		return &smtp.SMTPError{Code: 452, EnhancedCode: smtp.EnhancedCode{4, 3, 1}, Message: "the inbox is full"}

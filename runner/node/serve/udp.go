@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 
 	"golang.org/x/net/ipv4"
@@ -39,6 +40,10 @@ func serveUDP(h host) (Daemon, error) {
 				case err != nil:
 					continue // an ICMP error about an earlier answer
 				}
+				if h.gate.pass() != nil {
+					return
+				}
+				h.asked(peer, "datagram", strings.TrimSpace(string(buf[:min(n, logWidth)])))
 				answer := h.line(peer)
 				want, ok := bulk(string(buf[:n]))
 				if !ok || want >= maxDatagram {
