@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -31,12 +32,7 @@ func WritePcapng(w io.Writer, comment string, interfaces []Interface) error {
 	if len(interfaces) == 0 {
 		return errors.New("a pcapng file needs an interface")
 	}
-	describe := func(i Interface) pcapgo.NgInterface {
-		return pcapgo.NgInterface{Name: i.Name, LinkType: layers.LinkTypeEthernet, TimestampResolution: 9}
-	}
-	ng, err := pcapgo.NewNgWriterInterface(w, describe(interfaces[0]), pcapgo.NgWriterOptions{
-		SectionInfo: pcapgo.NgSectionInfo{Application: "lvslab", OS: "Linux", Comment: comment},
-	})
+	ng, err := newNgWriter(w, comment, ethernet(interfaces[0].Name))
 	if err != nil {
 		return fmt.Errorf("pcapng: %w", err)
 	}
@@ -44,7 +40,7 @@ func WritePcapng(w io.Writer, comment string, interfaces []Interface) error {
 	var order []at
 	for i, in := range interfaces {
 		if i > 0 {
-			if _, err := ng.AddInterface(describe(in)); err != nil {
+			if _, err := ng.AddInterface(ethernet(in.Name)); err != nil {
 				return fmt.Errorf("pcapng: interface %s: %w", in.Name, err)
 			}
 		}
@@ -61,13 +57,7 @@ func WritePcapng(w io.Writer, comment string, interfaces []Interface) error {
 	})
 	for _, o := range order {
 		p := interfaces[o.iface].Packets[o.index]
-		direction := pcapgo.NgEpbFlagDirectionInbound
-		if p.Outgoing {
-			direction = pcapgo.NgEpbFlagDirectionOutbound
-		}
-		err := ng.WritePacketWithOptions(gopacket.CaptureInfo{
-			Timestamp: p.Time, InterfaceIndex: o.iface, CaptureLength: len(p.Data), Length: max(p.Length, len(p.Data)),
-		}, p.Data, pcapgo.NgPacketOptions{Flags: &pcapgo.NgEpbFlags{Direction: direction}})
+		err := writePacket(ng, o.iface, p)
 		if err != nil {
 			return fmt.Errorf("pcapng: a packet of %s: %w", interfaces[o.iface].Name, err)
 		}
@@ -82,6 +72,78 @@ func WritePcapng(w io.Writer, comment string, interfaces []Interface) error {
 		}
 	}
 	if err := ng.Flush(); err != nil {
+		return fmt.Errorf("pcapng: %w", err)
+	}
+	return nil
+}
+
+func newNgWriter(w io.Writer, comment string, first pcapgo.NgInterface) (*pcapgo.NgWriter, error) {
+	return pcapgo.NewNgWriterInterface(w, first, pcapgo.NgWriterOptions{
+		SectionInfo: pcapgo.NgSectionInfo{Application: "lvslab", OS: "Linux", Comment: comment},
+	})
+}
+
+func ethernet(name string) pcapgo.NgInterface {
+	return pcapgo.NgInterface{Name: name, LinkType: layers.LinkTypeEthernet, TimestampResolution: 9}
+}
+
+func writePacket(ng *pcapgo.NgWriter, iface int, p Packet) error {
+	direction := pcapgo.NgEpbFlagDirectionInbound
+	if p.Outgoing {
+		direction = pcapgo.NgEpbFlagDirectionOutbound
+	}
+	return ng.WritePacketWithOptions(gopacket.CaptureInfo{
+		Timestamp: p.Time, InterfaceIndex: iface, CaptureLength: len(p.Data), Length: max(p.Length, len(p.Data)),
+	}, p.Data, pcapgo.NgPacketOptions{Flags: &pcapgo.NgEpbFlags{Direction: direction}})
+}
+
+// ngStream is a pcapng file that is being written.
+type ngStream struct{ ng *pcapgo.NgWriter }
+
+// newNgStream writes all that comes before the packets.
+func newNgStream(w io.Writer, comment string, taps []*openTap) (*ngStream, error) {
+	if len(taps) == 0 {
+		return nil, errors.New("pcapng: a file needs an interface")
+	}
+	describe := func(t *openTap) pcapgo.NgInterface {
+		i := ethernet(t.Name)
+		if t.declared != unix.ARPHRD_ETHER && t.declared != unix.ARPHRD_LOOPBACK {
+			i.LinkType = layers.LinkTypeRaw // a tunnel's packets begin with an IP header
+		}
+		return i
+	}
+	ng, err := newNgWriter(w, comment, describe(taps[0]))
+	if err != nil {
+		return nil, fmt.Errorf("pcapng: %w", err)
+	}
+	s := &ngStream{ng}
+	for _, t := range taps[1:] {
+		if _, err := ng.AddInterface(describe(t)); err != nil {
+			return nil, fmt.Errorf("pcapng: interface %s: %w", t.Name, err)
+		}
+	}
+	return s, s.flush()
+}
+
+func (s *ngStream) packet(iface int, p Packet) error {
+	if err := writePacket(s.ng, iface, p); err != nil {
+		return fmt.Errorf("pcapng: a packet: %w", err)
+	}
+	return nil
+}
+
+func (s *ngStream) statistics(iface int, t *openTap) error {
+	err := s.ng.WriteInterfaceStats(iface, pcapgo.NgInterfaceStatistics{
+		LastUpdate: time.Now(), PacketsReceived: t.written + t.lost, PacketsDropped: t.lost,
+	})
+	if err != nil {
+		return fmt.Errorf("pcapng: statistics of %s: %w", t.Name, err)
+	}
+	return nil
+}
+
+func (s *ngStream) flush() error {
+	if err := s.ng.Flush(); err != nil {
 		return fmt.Errorf("pcapng: %w", err)
 	}
 	return nil

@@ -22,6 +22,8 @@ type packetSocket struct {
 	fd    int
 	index int
 	mac   net.HardwareAddr
+	// hardware is the kind of the device, ARPHRD_* of linux/if_arp.h.
+	hardware uint16
 }
 
 // openPacketSocket makes a packet socket in ns and binds it to a device and a
@@ -55,6 +57,7 @@ func openPacketSocket(ns *netns.Namespace, device string, protocol uint16, prepa
 		}
 		if ll, ok := sa.(*unix.SockaddrLinklayer); ok {
 			s.mac = slices.Clone(net.HardwareAddr(ll.Addr[:min(int(ll.Halen), len(ll.Addr))]))
+			s.hardware = ll.Hatype
 		}
 		return nil
 	}()
