@@ -82,7 +82,7 @@ func (l *Lab) Plan(omit ...topology.Role) (*Plan, error) {
 			a.Ops = ops
 			state, current = next, wanted
 		}
-		s.After = state
+		s.After, s.State = state, current
 		p.Steps = append(p.Steps, s)
 	}
 	p.Roles = topology.Roles(all)
@@ -102,6 +102,9 @@ func (p *Plan) AllNeeds() []topology.Feature {
 	for _, n := range p.Lab.Needs {
 		if !slices.Contains(needs, n.Feature) {
 			needs = append(needs, n.Feature)
+		}
+		if name, ok := n.Feature.Program(); ok && name == "ipvsadm" {
+			needs = append(needs, "ip_vs-ipvsadm") // which speaks generic netlink
 		}
 	}
 	if p.Lab.UsesFiles() {

@@ -25,8 +25,10 @@ type Step struct {
 	// when the lab does not say. Stimuli are never repeated.
 	Within time.Duration `yaml:"within"`
 
-	// After is the lab as the step's changes leave it, worked out by Plan.
+	// After is the lab as the step's changes leave it, and State its ops, both
+	// worked out by Plan.
 	After *Lab
+	State []topology.Op
 }
 
 // DefaultWithin is how long an observation may take to come true.

@@ -14,8 +14,9 @@ import (
 
 func (a *app) checkCmd() *cobra.Command {
 	var format *formatFlag
+	var running bool
 	c := &cobra.Command{
-		Use:   "check [LAB|CHAPTER|FILE|FOLDER]...",
+		Use:   "check [LAB|CHAPTER|FILE|FOLDER]... | LAB --running",
 		Short: "Look for mistakes in labs, without any kernel",
 		Long: `Check reads labs strictly, lays every change of every step over them, and makes
 their plans. It touches no kernel.
@@ -24,11 +25,23 @@ Mistakes go to standard error as FILE:LINE:COLUMN: WHAT, all of them at once. On
 that ends in a [code] cannot work on any kernel; a lab that is about such a
 mistake names the code under allow:, and check then explains it.
 
-Exit status: 0 all is well, 2 there are mistakes.`,
+With --running it does the steps of a lab that is up, in it, as often as wanted:
+see lvslab run --in.
+
+Exit status: 0 all is well, 2 there are mistakes; with --running that of
+lvslab run.`,
 		Example: `  lvslab check                  all shipped labs
   lvslab check dr/as-printed    what cannot work in this one, and why
-  lvslab check my.yaml labs/    files and folders of your own`,
-		RunE: func(_ *cobra.Command, args []string) error {
+  lvslab check my.yaml labs/    files and folders of your own
+  lvslab check dr/arptables --running
+                                the lab's steps, in the lab that is up`,
+		RunE: func(c *cobra.Command, args []string) error {
+			if running {
+				if len(args) != 1 {
+					return usageError{errors.New("--running wants the name of one lab that is up")}
+				}
+				return a.runIn(c.Context(), inLab{name: args[0], format: *format, again: "lvslab check " + shellWord(args[0]) + " --running"})
+			}
 			chosen, err := pick(args).load()
 			var errs source.List
 			errs.AddError(source.Pos{}, err)
@@ -50,6 +63,7 @@ Exit status: 0 all is well, 2 there are mistakes.`,
 		},
 	}
 	format = addFormat(c.Flags(), "text or json")
+	c.Flags().BoolVar(&running, "running", false, "do the steps of the lab in it, which is up")
 	return c
 }
 

@@ -6,9 +6,13 @@ import (
 	"os"
 
 	"github.com/lvslab/lvslab/runner/guest"
+	"github.com/lvslab/lvslab/runner/keeper"
 )
 
 func main() {
 	guest.Enter()
+	if keeper.Asked() {
+		os.Exit(keeper.Main(backends))
+	}
 	os.Exit(Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/lvslab/lvslab/labs"
 	"github.com/lvslab/lvslab/runner"
+	"github.com/lvslab/lvslab/runner/live"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
@@ -41,6 +43,9 @@ type app struct {
 	err io.Writer
 	// exit is the status that a verb decides on when it returns no error.
 	exit int
+	// relay says that signals are not this program's, but those of one that it
+	// runs in a node.
+	relay atomic.Bool
 }
 
 var (
@@ -63,11 +68,15 @@ func Main(ctx context.Context, args []string, in io.Reader, out, errw io.Writer)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	a := &app{out: &outlet{w: out, full: func() { cancel(errNobodyReads) }}, err: errw}
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
 	go func() {
 		first := <-signals
+		for a.relay.Load() {
+			first = <-signals
+		}
 		begin := time.Now()
 		cancel(errInterrupted)
 		// A second Ctrl-C does not wait for anything: whatever is left dies
@@ -85,7 +94,6 @@ func Main(ctx context.Context, args []string, in io.Reader, out, errw io.Writer)
 			os.Exit(exitInterrupted)
 		}
 	}()
-	a := &app{out: &outlet{w: out, full: func() { cancel(errNobodyReads) }}, err: errw}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(in)
@@ -107,6 +115,8 @@ func (a *app) status(err error) int {
 	var one *source.Error
 	var usage usageError
 	var none *runner.NoBackendError
+	var asked *live.AskError
+	var lost noProgram
 	switch {
 	case err == nil:
 		return a.exit
@@ -127,6 +137,12 @@ func (a *app) status(err error) int {
 		return exitUsage
 	case errors.As(err, &usage):
 		a.complain("lvslab: %v", err)
+		return exitUsage
+	case errors.As(err, &lost):
+		a.complain("lvslab: %v", err)
+		return exitNoProgram
+	case errors.As(err, &asked) && asked.Usage:
+		a.complain("%v", asked)
 		return exitUsage
 	case errors.As(err, &none):
 		a.complain("lvslab: %v", err)
@@ -168,7 +184,10 @@ does. Where the running kernel cannot do it, lvslab boots one that can.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
-	root.AddCommand(a.runCmd(), a.planCmd(), a.checkCmd(), a.listCmd(), a.doctorCmd(), a.kernelCmd(), a.versionCmd())
+	root.AddCommand(a.runCmd(), a.planCmd(), a.checkCmd(), a.listCmd(), a.doctorCmd(), a.kernelCmd(), a.versionCmd(),
+		a.upCmd(), a.downCmd(), a.psCmd(), a.execCmd(), a.shellCmd(), a.logsCmd(), a.applyCmd())
+	root.AddCommand(a.faultCmd(), a.healCmd())
+	root.AddCommand(a.inspectCmd(), a.captureCmd(), a.graphCmd())
 	root.SetHelpCommand(a.helpCmd(root))
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()

@@ -21,14 +21,18 @@ func (a *app) runCmd() *cobra.Command {
 	var format *formatFlag
 	var strict bool
 	var omit, set []string
-	var pcap string
+	var pcap, in string
 	c := &cobra.Command{
-		Use:   "run [LAB|CHAPTER|FILE|FOLDER]...",
+		Use:   "run [LAB|CHAPTER|FILE|FOLDER]... | --in LAB [STEPS]...",
 		Short: "Run labs and print their verdicts (all shipped labs when none is named)",
 		Long: `Run sets up each lab, does its steps, and compares what the kernel does with what
 the lab expects: pass, FAIL (the kernel answered otherwise), BROKEN (the lab
 could not be carried out, so nothing is known), or skip (this kernel lacks
 something that the lab needs).
+
+With --in it does steps in a lab that is up (lvslab up), as it stands: the lab's
+own, or those of files that hold steps and nothing else. What the steps change
+in the lab is taken back at their end, so that they can be done again.
 
 Exit status: 0 all passed; 1 something failed; 2 wrong usage or an invalid lab
 file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
@@ -38,12 +42,26 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
   lvslab run my.yaml labs/      files and folders of your own
   lvslab run tun --omit tunnel-up
                                 a mistake made on purpose: see lvslab plan --roles
+  lvslab run --in dr/sysctl steps.yaml
+                                steps in a lab that is up
   lvslab run dr/sysctl --set virtual_services.web.scheduler=sh
                                 another one: any value of the networks, nodes,
                                 virtual_services and sysctls, by its path`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if o.Timeout < 0 {
 				return usageError{errors.New("--timeout must not be negative")}
+			}
+			if in != "" {
+				for _, f := range []string{"kernel", "omit", "set", "fail-fast", "strict"} {
+					if c.Flags().Changed(f) {
+						return usageError{fmt.Errorf("--%s: %w", f, errOnlyOwnKernel)}
+					}
+				}
+				words := []string{"lvslab run --in", shellWord(in)}
+				for _, arg := range args {
+					words = append(words, shellWord(arg))
+				}
+				return a.runIn(c.Context(), inLab{name: in, steps: args, timeout: o.Timeout, pcap: pcap, format: *format, again: strings.Join(words, " ")})
 			}
 			var log io.Writer
 			if o.Verbose && *format == formatText {
@@ -93,6 +111,7 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 	f.BoolVarP(&o.Verbose, "verbose", "v", false, "show every step and what was done")
 	f.BoolVar(&o.FailFast, "fail-fast", false, "stop after the first lab that fails or is broken")
 	f.DurationVar(&o.Timeout, "timeout", 0, "bound each lab (default 2m0s)")
+	f.StringVar(&in, "in", "", "do steps in `LAB`, which is up")
 	f.StringVar(&pcap, "pcap", "", "write all packets of each step to `DIR`/LAB/STEP.pcapng, for tcpdump -r and wireshark")
 	f.BoolVar(&strict, "strict", false, "a skipped lab is a failure")
 	f.StringSliceVar(&omit, "omit", nil, "leave out all that plays a `role` (such as arp-announce), on purpose")
@@ -144,6 +163,11 @@ func noSuchRole(omit, args []string, chosen *chosen) error {
 }
 
 func (a *app) sink(format formatFlag, verbose bool, chosen *chosen) report.Sink {
+	return a.sinkWith(format, report.TextOptions{Verbose: verbose, Labs: chosen.names(), Rerun: chosen.rerun})
+}
+
+// sinkWith is a report on standard output, as it suits that.
+func (a *app) sinkWith(format formatFlag, t report.TextOptions) report.Sink {
 	if format == formatJSON {
 		return report.JSON(a.out)
 	}
@@ -151,6 +175,6 @@ func (a *app) sink(format formatFlag, verbose bool, chosen *chosen) report.Sink 
 	if f, ok := a.out.file(); ok {
 		o = report.Detect(f, os.Getenv)
 	}
-	o.Verbose, o.Labs, o.Rerun = verbose, chosen.names(), chosen.rerun
+	o.Verbose, o.Labs, o.Rerun = t.Verbose, t.Labs, t.Rerun
 	return report.Text(a.out, o)
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/lvslab/lvslab/runner/guest"
+	"github.com/lvslab/lvslab/runner/keeper"
 	"github.com/lvslab/lvslab/runner/kernel"
 	"github.com/lvslab/lvslab/runner/qemu"
 )
@@ -26,6 +27,9 @@ import (
 func TestMain(m *testing.M) {
 	// In a script, lvslab is a copy of this very program; so is a guest's init.
 	guest.Enter()
+	if keeper.Asked() {
+		os.Exit(keeper.Main(backends))
+	}
 	testscript.Main(m, map[string]func(){"lvslab": main})
 }
 

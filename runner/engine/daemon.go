@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,17 +50,9 @@ func (r *labRun) daemonOutputs() []wire.Evidence {
 		if err != nil {
 			continue // left out on purpose
 		}
-		n.mu.Lock()
-		for _, service := range slices.Sorted(maps.Keys(n.daemons)) {
-			d, ok := n.daemons[service].(*node.Daemon)
-			if !ok {
-				continue // lvslab's own say nothing
-			}
-			if text := d.Output(); text != "" {
-				out = append(out, wire.Evidence{Title: name + ": what " + service + " wrote", Text: text})
-			}
+		for _, said := range n.outputs() {
+			out = append(out, wire.Evidence{Title: name + ": what " + said.daemon + " wrote", Text: said.text})
 		}
-		n.mu.Unlock()
 	}
 	return out
 }

@@ -1,0 +1,110 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/lvslab/lvslab/runner/live"
+	"github.com/lvslab/lvslab/runner/wire"
+	"github.com/lvslab/lvslab/scenarios"
+)
+
+// Run implements live.Lab. The steps meet the lab as it is, with its faults and
+// with whatever was typed into its nodes by hand. What the steps' own changes
+// have done is taken back; what their commands did to files is not.
+func (l *Live) Run(ctx context.Context, a live.Run, emit func(wire.Event)) error {
+	l.changing.Lock()
+	defer l.changing.Unlock()
+	lab, plan, _ := l.state()
+	if a.Steps != nil {
+		with, err := lab.WithSteps(a.Steps.Path, a.Steps.Data)
+		if err != nil {
+			return err
+		}
+		if with.NeedsIPv6() && !lab.NeedsIPv6() {
+			return fmt.Errorf("%s: these steps bring IPv6 into a lab that came up without it: change the lab's file, then lvslab down and up", a.Steps.Path)
+		}
+		if plan, err = with.Plan(); err != nil {
+			return err
+		}
+		lab = with
+	}
+	if len(plan.Steps) == 0 {
+		return fmt.Errorf("lab %s has no steps; a file of steps runs in it by: lvslab run --in %s STEPS.yaml", lab.Name, lab.Name)
+	}
+	if err := l.have(ctx, plan.AllNeeds()); err != nil {
+		return err
+	}
+	timeout := a.Timeout
+	if timeout <= 0 {
+		timeout = DefaultTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the steps took longer than %s", timeout))
+	defer cancel()
+
+	start := time.Now()
+	send := func(e wire.Event) {
+		e.Version, e.Time = wire.Version, time.Now().UTC()
+		emit(e)
+	}
+	pos := lab.Pos
+	send(wire.Event{Kind: wire.LabStarted, Lab: lab.Name, Title: lab.Title, Pos: &pos})
+	v, message := l.steps(ctx, lab, plan, a, send)
+	l.log.note("", "ran %s: %s", count(len(plan.Steps), "step"), v)
+	send(wire.Event{
+		Kind: wire.LabFinished, Lab: lab.Name, Title: lab.Title, Pos: &pos,
+		Verdict: v, Seconds: time.Since(start).Seconds(), Message: message,
+	})
+	return nil
+}
+
+// steps runs a plan's steps and brings the lab back to its setup.
+func (l *Live) steps(ctx context.Context, lab *scenarios.Lab, plan *scenarios.Plan, a live.Run, send func(wire.Event)) (v wire.Verdict, message string) {
+	r := &labRun{host: l.host, job: wire.Job{Capture: a.Capture}, lab: lab, emit: send}
+	r.env = newEnv(l.world, lab)
+	r.env.all = a.Capture
+	stands := &scenarios.Plan{Lab: lab, Setup: plan.Setup}
+	v = wire.Pass
+	for i := range plan.Steps {
+		s := &plan.Steps[i]
+		v = wire.Worst(v, r.step(ctx, i, len(plan.Steps), s))
+		stands = &scenarios.Plan{Lab: s.After, Setup: s.State}
+		if v != wire.Pass {
+			break
+		}
+	}
+	r.stimuli.close()
+	r.env.close()
+	// Also after an interrupt: the lab stays, and shall be what its file says.
+	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), backWait)
+	defer cancel()
+	if err := l.back(back, stands, plan); err != nil {
+		return wire.Broken, "bringing the lab back to what its file says: " + err.Error()
+	}
+	return v, ""
+}
+
+// backWait bounds the way back from what steps have changed.
+const backWait = 30 * time.Second
+
+// back takes back what steps have changed, and starts again the servers that
+// they have stopped.
+func (l *Live) back(ctx context.Context, stands, plan *scenarios.Plan) error {
+	_, _, faults := l.state()
+	ops, err := difference(stands, faults, plan, faults)
+	if err != nil {
+		return err
+	}
+	all, err := faulty(plan, faults)
+	if err != nil {
+		return err
+	}
+	for _, op := range all {
+		// One that runs is left alone.
+		if op.About().Key.Kind == "daemon" {
+			ops = append(ops, op)
+		}
+	}
+	return l.apply(ctx, plan.Lab, ops)
+}
