@@ -6,6 +6,7 @@ package runner
 import (
 	"context"
 
+	"github.com/lvslab/lvslab/runner/live"
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/topology"
 )
@@ -60,6 +61,15 @@ type Session interface {
 	// Run carries out a job. It returns nil when every lab's fate has been
 	// told by events, and an error when the kernel ended before that.
 	Run(ctx context.Context, job wire.Job, emit func(wire.Event)) error
+	// Up brings up the one lab of a job and returns when it is ready. The lab
+	// lives until the session ends; ctx bounds the building of it alone. A guest
+	// that keeps a lab up takes no other job.
+	Up(ctx context.Context, job wire.Job) (live.Lab, error)
+	// Ended is closed when the kernel has ended, by itself or by Close, or has
+	// gone silent: no lab lives in it then.
+	Ended() <-chan struct{}
+	// Err is how it ended, once Ended is closed; nil before.
+	Err() error
 	// Kernel is the kernel's release, and what it is: "Linux 6.1.176 (User-Mode
 	// Linux)".
 	Kernel() string

@@ -11,7 +11,9 @@ import (
 
 	"github.com/lvslab/lvslab/runner/engine"
 	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/live"
 	"github.com/lvslab/lvslab/runner/node"
+	"github.com/lvslab/lvslab/runner/node/tools"
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/filter"
@@ -23,26 +25,50 @@ import (
 // that starts a guest, and as the first process of a node's command. In each of
 // these roles Enter never returns; otherwise it returns at once.
 func Enter() {
+	tools.Enter()
+	askedToLoad()
 	node.Main()
-	Main(runLabs)
+	Become(Jobs{Run: runLabs, Up: UpLab})
 }
 
 // runLabs runs a job's labs in the guest's kernel, loading the modules that
 // each lab needs.
 func runLabs(ctx context.Context, job wire.Job, load func(modules ...string) error, emit func(wire.Event)) error {
+	host, err := hostOf(job, load)
+	if err != nil {
+		return err
+	}
+	return engine.Run(ctx, host, job, emit)
+}
+
+// UpLab is an Up that brings labs up in the guest's kernel.
+func UpLab(ctx context.Context, job wire.Job, load func(modules ...string) error) (live.Lab, error) {
+	host, err := hostOf(job, load)
+	if err != nil {
+		return nil, err
+	}
+	lab, err := engine.Up(ctx, host, job)
+	if err != nil {
+		return nil, err
+	}
+	return lab, nil
+}
+
+// hostOf makes this guest the place for a job's labs.
+func hostOf(job wire.Job, load func(modules ...string) error) (engine.Host, error) {
 	if job.HostileInit {
 		if err := hostile(); err != nil {
-			return err
+			return engine.Host{}, err
 		}
 	}
 	// moby/ipvs runs modprobe once, which a guest has no use for: it loads
 	// modules by itself, and a process costs 20 ms here. Commands of nodes get
 	// a PATH of their own.
 	if err := os.Setenv("PATH", "/nowhere"); err != nil {
-		return err
+		return engine.Host{}, err
 	}
 	l := &features{load: load, had: make(map[topology.Feature]bool)}
-	return engine.Run(ctx, engine.Host{Ensure: l.ensure, Room: room}, job, emit)
+	return engine.Host{Ensure: l.ensure, Room: room, Load: l.one}, nil
 }
 
 // room is the guest's. What mends the lack of it on a machine of one's own does
@@ -81,6 +107,18 @@ func (l *features) ensure(_ context.Context, needs []topology.Feature) ([]topolo
 		}
 	}
 	return missing, nil
+}
+
+// one loads a module by its name.
+func (l *features) one(_ context.Context, module string) (known bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	err = l.load(module)
+	var unknown *kernel.UnknownModuleError
+	if errors.As(err, &unknown) {
+		return false, nil
+	}
+	return true, err
 }
 
 // get loads the first of a feature's alternatives that the kernel has; false if
@@ -123,6 +161,14 @@ func arpModules() [][]string {
 // modulesOf are the modules behind a feature. Most features are called as
 // their module is.
 func modulesOf(f topology.Feature) []string {
+	switch {
+	case f == "ip_vs-ipv6":
+		return []string{"ip_vs", "ipv6"}
+	case strings.HasPrefix(string(f), "ip_vs-"): // what IPVS does for root alone
+		return []string{"ip_vs"}
+	case strings.HasPrefix(string(f), "net."), f == probe.Users:
+		return nil // of a setting another feature stands for the module that brings it
+	}
 	if f == "sctp" {
 		// To listen is to make cookies, by a transform that the kernel asks for
 		// by name (net/sctp/socket.c, sctp_listen_start).

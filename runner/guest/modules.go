@@ -23,38 +23,56 @@ type loader struct {
 func newLoader(dir int) *loader { return &loader{dir: dir, loaded: make(map[string]bool)} }
 
 func (l *loader) load(names ...string) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	if len(names) == 0 {
 		return nil
 	}
-	if l.known == nil {
-		dep, err := readAt(l.dir, "modules.dep")
-		if err != nil {
-			return fmt.Errorf("loading modules: %w", err)
-		}
-		builtin, err := readAt(l.dir, "modules.builtin")
-		if err != nil && !errors.Is(err, unix.ENOENT) {
-			return fmt.Errorf("loading modules: %w", err)
-		}
-		if l.known, err = kernel.ParseModules(dep, builtin); err != nil {
-			return err
-		}
+	known, err := l.modules()
+	if err != nil {
+		return err
 	}
-	order, err := l.known.Order(names...)
+	order, err := known.Order(names...)
 	if err != nil {
 		return err
 	}
 	for _, m := range order {
-		if l.loaded[m.Name] {
+		if l.has(m.Name) {
 			continue
 		}
+		// Without the lock: what a module does at its start may make the kernel
+		// ask for another one.
 		if err := l.insert(m, names); err != nil {
 			return err
 		}
+		l.mu.Lock()
 		l.loaded[m.Name] = true
+		l.mu.Unlock()
 	}
 	return nil
+}
+
+func (l *loader) has(module string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.loaded[module]
+}
+
+// modules are what the folder holds.
+func (l *loader) modules() (*kernel.Modules, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.known != nil {
+		return l.known, nil
+	}
+	dep, err := readAt(l.dir, "modules.dep")
+	if err != nil {
+		return nil, fmt.Errorf("loading modules: %w", err)
+	}
+	builtin, err := readAt(l.dir, "modules.builtin")
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("loading modules: %w", err)
+	}
+	l.known, err = kernel.ParseModules(dep, builtin)
+	return l.known, err
 }
 
 // parameters are those that a module is given. Labs are of IPv4, and every plan

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -70,6 +71,47 @@ func mountProc() error {
 
 // mountAll mounts the rest. The root stays what the host gave: read-only.
 func mountAll() error {
+	// What is mounted may hide the program's own file.
+	self, err := unix.OpenTree(unix.AT_FDCWD, "/proc/self/exe", unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "lvslab guest: this program will not be at %s: open_tree: %v\n", Self, err)
+		self = -1
+	}
+	if err := mountKernel(); err != nil {
+		return err
+	}
+	if self >= 0 {
+		if err := showSelf(self); err != nil {
+			fmt.Fprintf(os.Stderr, "lvslab guest: this program is not at %s: %v\n", Self, err)
+		}
+		return unix.Close(self)
+	}
+	return nil
+}
+
+// Self is where a guest has the file of the program that is its init, whatever
+// hides the file's own place: /tmp, /run and /dev are the guest's. It may be
+// missing where the root has no /run.
+const Self = "/run/lvslab/exe"
+
+// showSelf puts the program's file, a mount that is nowhere yet, where Self
+// says.
+func showSelf(tree int) error {
+	if err := os.MkdirAll(filepath.Dir(Self), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(Self, nil, 0o555); err != nil {
+		return err
+	}
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, Self, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		_ = os.Remove(Self)
+		return os.NewSyscallError("move_mount", err)
+	}
+	return nil
+}
+
+// mountKernel mounts what the kernel makes, and what is in memory.
+func mountKernel() error {
 	for _, m := range []struct {
 		at, kind, data string
 		flags          uintptr

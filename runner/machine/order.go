@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/lvslab/lvslab/runner/wire"
@@ -73,6 +74,14 @@ func Intercept() {
 // in a program that does not call guest.Main.
 func helper() bool {
 	return len(os.Args) > 1 && (os.Args[1] == launchArg || os.Args[1] == wire.InitArg)
+}
+
+// Supervised reports whether this process was started by a supervisor that is the
+// first process of a PID namespace: then its mounts are its own, too.
+func Supervised() bool {
+	line, err := os.ReadFile("/proc/1/cmdline")
+	words := strings.Split(string(line), "\x00")
+	return err == nil && os.Getppid() == 1 && len(words) > 1 && words[1] == launchArg
 }
 
 // patience is how long helpers may take for what takes milliseconds.

@@ -71,3 +71,17 @@ func unescape(s string) string {
 	}
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
+
+// MountPoints are the paths at which something is mounted in this process's mount
+// namespace.
+func MountPoints() ([]string, error) {
+	info, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, m := range parseMounts(string(info)) {
+		all = append(all, m.at)
+	}
+	return all, nil
+}

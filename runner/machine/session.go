@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lvslab/lvslab/runner/line"
 	"github.com/lvslab/lvslab/runner/wire"
 )
 
@@ -25,12 +27,19 @@ type Session struct {
 	silence time.Duration
 	explain func(console string) string
 
-	running sync.Mutex // held by Run
+	running sync.Mutex // held by Run and Up
 	jobs    int
 	events  chan wire.Event
-	// over is closed when no event will come any more; err is then why.
+	// conn is the line once the guest keeps a lab up, set before the event that
+	// tells of it is passed on; nil before.
+	conn *line.Conn
+	// over is closed when no event will come any more, and the guest has nothing
+	// else to say either; err is then why.
 	over chan struct{}
 	err  error
+	// ended is closed when nothing of the guest is left; fate then tells of it.
+	ended chan struct{}
+	fate  error
 
 	closing   chan struct{}
 	closeOnce sync.Once
@@ -89,7 +98,7 @@ func boot(ctx context.Context, c Spec, r Rung) (*Session, error) {
 	s := &Session{
 		guest: g, w: wire.NewWriter(g.line), silence: c.Silence, explain: c.Explain,
 		events: make(chan wire.Event), over: make(chan struct{}),
-		closing: make(chan struct{}), closed: make(chan struct{}),
+		closing: make(chan struct{}), closed: make(chan struct{}), ended: make(chan struct{}),
 	}
 	g.heard = make(chan struct{})
 	go g.listen()
@@ -102,6 +111,7 @@ func boot(ctx context.Context, c Spec, r Rung) (*Session, error) {
 			return nil, s.failed(fmt.Sprintf("its first word was %q, not %q", e.Kind, wire.Hello), nil)
 		}
 		s.kernel = e.Kernel
+		go s.end()
 		logf(c.Log, "guest: Linux %s, rung %s, pinned to CPU %s, up after %d ms", s.kernel, r, g.cpu, time.Since(begin).Milliseconds())
 		return s, nil
 	case <-s.over:
@@ -122,18 +132,33 @@ func (s *Session) Rung() Rung { return s.guest.rung }
 // read passes the guest's events on, until there are no more.
 func (s *Session) read(first time.Duration) {
 	defer close(s.over)
-	r := wire.NewReader(&line{f: s.guest.line, first: time.Now().Add(first), silence: s.silence})
+	s.err = s.pass(first)
+	select {
+	case <-s.closing:
+		s.err = errClosed
+	default:
+	}
+}
+
+func (s *Session) pass(first time.Duration) error {
+	timed := &timedLine{f: s.guest.line, first: time.Now().Add(first), silence: s.silence}
+	r := wire.NewReader(timed)
 	for {
 		e, err := r.Event()
 		if err != nil {
-			s.err = err
-			return
+			return err
+		}
+		if e.Kind == wire.Up {
+			s.hand(timed, r)
 		}
 		select {
 		case s.events <- e:
 		case <-s.closing:
-			s.err = errClosed
-			return
+			return errClosed
+		}
+		if s.conn != nil {
+			<-s.conn.Done()
+			return s.conn.Err()
 		}
 	}
 }
@@ -151,17 +176,17 @@ func (s *Session) follow() {
 
 var errClosed = errors.New("the session is closed")
 
-// line is the guest's line with a deadline on every read.
-type line struct {
+// timedLine is the guest's line with a deadline on every read.
+type timedLine struct {
 	f *os.File
 	// first is the deadline of everything before the first byte.
 	first   time.Time
-	silence time.Duration
+	silence time.Duration // 0 means no deadline
 }
 
-func (l *line) Read(p []byte) (int, error) {
+func (l *timedLine) Read(p []byte) (int, error) {
 	deadline := l.first
-	if deadline.IsZero() {
+	if deadline.IsZero() && l.silence > 0 {
 		deadline = time.Now().Add(l.silence)
 	}
 	if err := l.f.SetReadDeadline(deadline); err != nil {
@@ -181,10 +206,19 @@ func (l *line) Read(p []byte) (int, error) {
 func (s *Session) Run(ctx context.Context, job wire.Job, emit func(wire.Event)) error {
 	s.running.Lock()
 	defer s.running.Unlock()
+	return s.command(ctx, job, func(file string) wire.Command { return wire.Command{Run: file} }, emit)
+}
+
+// command has the guest do something with a job, and returns nil when the guest
+// has done it: with Done, or with Up where that was asked for. running is held.
+func (s *Session) command(ctx context.Context, job wire.Job, of func(file string) wire.Command, emit func(wire.Event)) error {
 	select {
 	case <-s.closed:
 		return s.failed("is gone", s.err)
 	default:
+	}
+	if s.conn != nil {
+		return errors.New("the guest keeps a lab up, and takes no other job: another guest is needed for it")
 	}
 	job.Version = wire.Version
 	s.jobs++
@@ -192,18 +226,25 @@ func (s *Session) Run(ctx context.Context, job wire.Job, emit func(wire.Event)) 
 	if err := s.put(name, job); err != nil {
 		return fmt.Errorf("handing the job to the guest: %w", err)
 	}
-	if err := s.w.Command(wire.Command{Run: name}); err != nil {
+	c := of(name)
+	if err := s.w.Command(c); err != nil {
 		s.Close()
 		return s.failed("took no job", err)
 	}
 	for {
 		select {
 		case e := <-s.events:
-			switch e.Kind {
-			case wire.Hello:
+			switch {
+			case e.Kind == wire.Hello:
 				s.Close()
 				return s.failed("said hello twice", nil)
-			case wire.Done:
+			case e.Kind == wire.Up && c.Up == "":
+				s.Close()
+				return s.failed("keeps a lab up, which nobody asked for", nil)
+			case e.Kind == wire.Done && e.Message == "" && c.Up != "":
+				s.Close()
+				return s.failed("said that it is done, and brought no lab up", nil)
+			case e.Kind == wire.Done, e.Kind == wire.Up:
 				_ = unix.Unlinkat(int(s.guest.dir.Fd()), name, 0)
 				if e.Message != "" {
 					return fmt.Errorf("in the guest: %s", e.Message)
@@ -245,9 +286,9 @@ func (s *Session) failed(what string, cause error) error {
 	switch {
 	case errors.Is(cause, os.ErrDeadlineExceeded) && s.kernel == "":
 		e.What = "did not boot in time"
-	case errors.Is(cause, os.ErrDeadlineExceeded):
+	case errors.Is(cause, os.ErrDeadlineExceeded), errors.Is(cause, line.ErrSilent):
 		e.What = fmt.Sprintf("went silent: not a sign of life for %v", s.silence)
-	case errors.Is(cause, errClosed), errors.Is(cause, os.ErrClosed):
+	case errors.Is(cause, errClosed), errors.Is(cause, os.ErrClosed), errors.Is(cause, net.ErrClosed):
 		e.Err = errClosed
 	case errors.Is(cause, io.EOF), errors.Is(cause, io.ErrUnexpectedEOF), errors.Is(cause, unix.ECONNRESET), errors.Is(cause, unix.EPIPE):
 		// The line closed because the kernel ended; how says more.

@@ -128,6 +128,9 @@ func (s *supervisor) run(orphaned <-chan struct{}) int {
 // prepare fills the work folder and makes the command that starts the kernel.
 func (s *supervisor) prepare() (*exec.Cmd, error) {
 	for name, target := range map[string]string{"init": s.Self, "modules": s.Modules} {
+		if target == "" {
+			continue // a machine that loads none
+		}
 		if err := os.Symlink(target, filepath.Join(s.work, name)); err != nil {
 			return nil, fmt.Errorf("filling the work folder: %w", err)
 		}
@@ -145,7 +148,9 @@ func (s *supervisor) prepare() (*exec.Cmd, error) {
 		const addrNoRandomize = 0x0040000
 		_, _, _ = unix.RawSyscall(unix.SYS_PERSONALITY, addrNoRandomize, 0, 0)
 	}
-	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{})
+	// No core files; 1 keeps a crash from the machine's core_pattern program too,
+	// which is run for any other limit (kernel: fs/coredump.c).
+	_ = unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: 1, Max: 1})
 
 	args := make([]string, len(s.Args))
 	for i, a := range s.Args {

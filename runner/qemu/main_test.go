@@ -29,7 +29,7 @@ var self string
 const sessionArg = "qemu-test-session"
 
 func TestMain(m *testing.M) {
-	guest.Main(job)
+	guest.Become(guest.Jobs{Run: job, Up: keep})
 	if len(os.Args) > 2 && os.Args[1] == sessionArg {
 		os.Exit(session(os.Args[2], os.Args[3:]))
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lvslab/lvslab/runner"
 	"github.com/lvslab/lvslab/runner/kernel"
+	"github.com/lvslab/lvslab/runner/live"
 	"github.com/lvslab/lvslab/runner/machine"
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/topology"
@@ -91,6 +92,15 @@ func (s session) Kernel() string { return "Linux " + s.Session.Kernel() + " (Use
 // Run implements runner.Session.
 func (s session) Run(ctx context.Context, job wire.Job, emit func(wire.Event)) error {
 	return s.Session.Run(ctx, job, emit)
+}
+
+// Up implements runner.Session.
+func (s session) Up(ctx context.Context, job wire.Job) (live.Lab, error) {
+	lab, err := s.Session.Up(ctx, job)
+	if err != nil {
+		return nil, err // not a nil client, which is no nil lab
+	}
+	return lab, nil
 }
 
 // Close implements runner.Session.

@@ -33,7 +33,7 @@ var self string
 const sessionArg = "uml-test-session"
 
 func TestMain(m *testing.M) {
-	guest.Main(job)
+	guest.Become(guest.Jobs{Run: job, Up: keep})
 	if len(os.Args) > 2 && os.Args[1] == sessionArg {
 		os.Exit(session(os.Args[2], os.Args[3:]))
 	}
@@ -100,17 +100,7 @@ func job(ctx context.Context, j wire.Job, load func(...string) error, emit func(
 		case "mute":
 			// Stopped, the process beats no more.
 			say("mute")
-			runtime.LockOSThread()
-			var param struct{ priority int32 }
-			param.priority = 50
-			const schedFIFO = 1
-			_ = os.WriteFile("/proc/sys/kernel/sched_rt_runtime_us", []byte("-1"), 0)
-			_, _, errno := syscall.Syscall(unix.SYS_SCHED_SETSCHEDULER, 0, schedFIFO, uintptrOf(&param.priority))
-			if errno != 0 {
-				return errno
-			}
-			for { //nolint:staticcheck // on purpose: nothing else runs on the only CPU
-			}
+			return mute()
 		case "hang":
 			say("hanging")
 			<-ctx.Done()
@@ -118,6 +108,21 @@ func job(ctx context.Context, j wire.Job, load func(...string) error, emit func(
 		}
 	}
 	return nil
+}
+
+// mute lets nothing else run any more, and returns with an error only.
+func mute() error {
+	runtime.LockOSThread()
+	var param struct{ priority int32 }
+	param.priority = 50
+	const schedFIFO = 1
+	_ = os.WriteFile("/proc/sys/kernel/sched_rt_runtime_us", []byte("-1"), 0)
+	_, _, errno := syscall.Syscall(unix.SYS_SCHED_SETSCHEDULER, 0, schedFIFO, uintptrOf(&param.priority))
+	if errno != 0 {
+		return errno
+	}
+	for { //nolint:staticcheck // on purpose: nothing else runs on the only CPU
+	}
 }
 
 // children runs many short programs while orphans die, and tells how many exit

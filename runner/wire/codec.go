@@ -14,6 +14,10 @@ import (
 // is an explicit word, because lvslab may be PID 1 of a container too.
 const InitArg = "lvslab-guest-init"
 
+// HostInitArg is the first argument that makes a program run labs in the
+// machine's own kernel, in a user namespace.
+const HostInitArg = "lvslab-host-init"
+
 const (
 	// MaxEvent bounds a line towards the host, in bytes. Evidence (tables,
 	// captures) is the largest thing in it and is bounded well below this by
@@ -31,12 +35,19 @@ type Command struct {
 	Version int `json:"version"`
 	// Run is the name of the file that holds the Job, relative to the work
 	// folder that the guest was booted with.
-	Run string `json:"run"`
+	Run string `json:"run,omitempty"`
+	// Up is, in place of Run, the file of a Job whose one lab is to be brought
+	// up and kept. The guest answers with the event Up, see there, or with Done
+	// and the reason why not.
+	Up string `json:"up,omitempty"`
 }
 
 // ErrTooLong is returned for a line beyond MaxEvent or MaxCommand. The reader
 // cannot be used any further.
 var ErrTooLong = errors.New("line too long")
+
+// ErrOver is returned by a Writer after its Last.
+var ErrOver = errors.New("the stream carries something else by now")
 
 // VersionError is returned by a Reader for a line of another version.
 type VersionError struct {
@@ -62,8 +73,9 @@ func CheckVersion(what string, got int) error {
 // Writer writes events, commands and heartbeats, one compact JSON object a
 // line. It is safe for concurrent use: lines are never mixed.
 type Writer struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu   sync.Mutex
+	w    io.Writer
+	over bool
 }
 
 // NewWriter writes to w, one Write call a line.
@@ -71,25 +83,31 @@ func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
 // Event writes e with this Version, and with the present time where e has
 // none. An event beyond MaxEvent is an error and nothing is written.
-func (w *Writer) Event(e Event) error {
+func (w *Writer) Event(e Event) error { return w.event(e, false) }
+
+// Last is Event for the last line of all: every later one, heartbeats included,
+// is refused with ErrOver, and the stream is free for something else.
+func (w *Writer) Last(e Event) error { return w.event(e, true) }
+
+func (w *Writer) event(e Event, last bool) error {
 	e.Version = Version
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
-	return w.line(e, MaxEvent)
+	return w.line(e, MaxEvent, last)
 }
 
 // Command writes c with this Version. One beyond MaxCommand is an error and
 // nothing is written.
 func (w *Writer) Command(c Command) error {
 	c.Version = Version
-	return w.line(c, MaxCommand)
+	return w.line(c, MaxCommand, false)
 }
 
 // Beat writes an empty line, which readers skip: a sign of life.
-func (w *Writer) Beat() error { return w.write([]byte{'\n'}) }
+func (w *Writer) Beat() error { return w.write([]byte{'\n'}, false) }
 
-func (w *Writer) line(v any, limit int) error {
+func (w *Writer) line(v any, limit int, last bool) error {
 	b, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encoding %T: %w", v, err)
@@ -97,12 +115,16 @@ func (w *Writer) line(v any, limit int) error {
 	if len(b) >= limit {
 		return fmt.Errorf("%T of %d bytes, at most %d: %w", v, len(b), limit-1, ErrTooLong)
 	}
-	return w.write(append(b, '\n'))
+	return w.write(append(b, '\n'), last)
 }
 
-func (w *Writer) write(b []byte) error {
+func (w *Writer) write(b []byte, last bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.over {
+		return ErrOver
+	}
+	w.over = last
 	_, err := w.w.Write(b)
 	return err
 }
@@ -137,6 +159,18 @@ func (r *Reader) Command() (Command, error) {
 	}
 	return c, nil
 }
+
+// Wait returns when there is something to read, and reads nothing itself. The
+// error is the underlying reader's, io.EOF at its end.
+func (r *Reader) Wait() error {
+	_, err := r.r.Peek(1)
+	return err
+}
+
+// Rest is the stream behind the last line that was read: what the Reader has
+// read ahead, and then the underlying reader. The Reader must not be used any
+// more.
+func (r *Reader) Rest() io.Reader { return r.r }
 
 func (r *Reader) decode(what string, limit int, v any, version *int) error {
 	line, err := r.next(limit)

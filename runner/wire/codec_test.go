@@ -182,3 +182,45 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+// Last is the last line: nothing gets between it and what follows on the stream,
+// all of which a Reader leaves.
+func TestLast(t *testing.T) {
+	pr, pw := io.Pipe()
+	w := wire.NewWriter(pw)
+	go func() {
+		var beats sync.WaitGroup
+		for range 4 {
+			beats.Go(func() {
+				for w.Beat() == nil {
+				}
+			})
+		}
+		if err := w.Last(wire.Event{Kind: wire.Up}); err != nil {
+			t.Error(err)
+		}
+		_, _ = io.WriteString(pw, "\n\nframes")
+		beats.Wait()
+		for name, err := range map[string]error{"event": w.Event(wire.Event{Kind: wire.Log}), "command": w.Command(wire.Command{}), "beat": w.Beat()} {
+			if !errors.Is(err, wire.ErrOver) {
+				t.Errorf("%s after the last line: %v", name, err)
+			}
+		}
+		pw.Close()
+	}()
+	r := wire.NewReader(pr)
+	e, err := r.Event()
+	if err != nil || e.Kind != wire.Up {
+		t.Fatalf("%+v, %v", e, err)
+	}
+	if err := r.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	rest, err := io.ReadAll(r.Rest())
+	if string(rest) != "\n\nframes" || err != nil {
+		t.Errorf("the rest is %q, %v", rest, err)
+	}
+	if err := r.Wait(); !errors.Is(err, io.EOF) {
+		t.Errorf("waiting at the end: %v", err)
+	}
+}

@@ -63,6 +63,9 @@ const (
 	LabFinished = "lab_finished"
 	// Log is a line for a person who asked for more (-v).
 	Log = "log"
+	// Up answers Command.Up when the lab is ready. It is the last line in both
+	// directions: what follows are the frames of package line.
+	Up = "up"
 	// Done is a guest's final record. A guest that ends without it is broken.
 	Done = "done"
 	// RunFinished is the last event of a run, with its counts.

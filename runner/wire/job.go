@@ -25,6 +25,10 @@ type Job struct {
 	// HostileInit sets the sysctls of the initial namespace to values that
 	// would spoil a lab that does not pin its own. For tests.
 	HostileInit bool `json:"hostile_init,omitempty"`
+	// Probe are features that are asked about in place of running labs: a Log
+	// event for each, whose Message is a probe.Answer in JSON. The machine's own
+	// kernel, used without root, is asked so.
+	Probe []string `json:"probe,omitempty"`
 }
 
 // File is one lab file. Prefix is put before the names of its labs.

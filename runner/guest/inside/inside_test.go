@@ -86,7 +86,7 @@ func TestInside(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	for _, room := range []string{"scenarios/ipvs", "topology/filter", "topology/capture", "runner/node/serve"} {
+	for _, room := range []string{"scenarios/ipvs", "topology", "topology/filter", "topology/capture", "runner/node/serve", "runner/node/tools"} {
 		t.Run(room, func(t *testing.T) {
 			out := run(t, k, dir, room)
 			// A skip would mean that the guest is no better than the machine.

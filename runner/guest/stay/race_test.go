@@ -1,0 +1,5 @@
+//go:build race
+
+package stay
+
+func init() { raceEnabled = true }
