@@ -23,6 +23,9 @@ type Daemon struct {
 	Address netip.Addr
 	// Root is a folder of the node's own files that is served, or "".
 	Root string
+	// Index is a file of the node whose content an HTTP server without a Root
+	// answers with where it is there, or "". Labs' own servers have none.
+	Index string
 	// Command is a line for sh that runs a daemon of the machine in the
 	// foreground, instead of a server of lvslab's.
 	Command string

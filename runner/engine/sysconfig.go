@@ -24,50 +24,63 @@ const (
 // the variable's whole name that counts: IPVS_SAVE_ON_RESTAR does nothing.
 var saveOnRestart = regexp.MustCompile(`(?m)^\s*(?:export\s+)?IPVS_SAVE_ON_RESTART=(?:yes|"yes"|'yes')\s*(?:#.*)?$`)
 
-// systemctl does what the service does on start, stop and restart: start loads
-// the file, stop clears the table, restart saves first when told to.
+// systemctl does what the service does on start, stop and restart.
 func (r *labRun) systemctl(ctx context.Context, s *scenarios.Systemctl) error {
 	n, err := r.env.live(s.Node)
 	if err != nil {
 		return err
 	}
-	command := "systemctl " + s.Verb + " " + s.Unit
+	failure, err := n.switchUnit(ctx, s.Unit, s.Verb)
+	if err != nil {
+		return err
+	}
+	exit := 0
+	if failure != "" {
+		exit = 1
+	}
+	r.output(s.Node, "systemctl "+s.Verb+" "+s.Unit, failure, exit)
+	return nil
+}
+
+// switchUnit starts, stops or restarts one of the services that load tables:
+// start loads the file, stop clears the table, restart saves first when told
+// to. A file that cannot be loaded is the node's failure, in words, and no
+// error.
+func (n *liveNode) switchUnit(ctx context.Context, unit, verb string) (failure string, err error) {
 	file, table := ipvsadmFile, "ipvs"
-	if s.Unit == "arptables" {
+	if unit == "arptables" {
 		file, table = arptablesFile, "arp"
 	}
-	if s.Verb == "restart" && s.Unit == "ipvsadm" {
+	if verb == "restart" && unit == "ipvsadm" {
 		config, err := n.files.ReadFile(ipvsadmConfig)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+			return "", err
 		}
 		if saveOnRestart.Match(config) {
-			if err := r.save(ctx, &scenarios.Save{Node: s.Node, Table: table, File: file}); err != nil {
-				return err
+			if err := n.saveTable(ctx, table, file); err != nil {
+				return "", err
 			}
 		}
 	}
-	if s.Verb != "start" {
-		if err := r.load(ctx, n, table, "", nil); err != nil {
-			return err
+	if verb != "start" {
+		if err := n.loadTable(ctx, table, "", nil); err != nil {
+			return "", err
 		}
 	}
-	if s.Verb != "stop" {
-		data, err := n.files.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			r.output(s.Node, command, fmt.Sprintf("%s: No such file or directory\nJob for %s.service failed", file, s.Unit), 1)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if err := r.load(ctx, n, table, file, data); err != nil {
-			r.output(s.Node, command, err.Error(), 1)
-			return nil
-		}
+	if verb == "stop" {
+		return "", nil
 	}
-	r.output(s.Node, command, "", 0)
-	return nil
+	data, err := n.files.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Sprintf("%s: No such file or directory\nJob for %s.service failed", file, unit), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if err := n.loadTable(ctx, table, file, data); err != nil {
+		failure = err.Error()
+	}
+	return failure, nil
 }
 
 // save writes a node's table to a file, as ipvsadm-save -n or arptables-save
@@ -77,8 +90,14 @@ func (r *labRun) save(ctx context.Context, s *scenarios.Save) error {
 	if err != nil {
 		return err
 	}
+	return n.saveTable(ctx, s.Table, s.File)
+}
+
+// saveTable writes the table "arp" or "ipvs" to a file of the node.
+func (n *liveNode) saveTable(ctx context.Context, table, file string) error {
 	var text string
-	if s.Table == "arp" {
+	var err error
+	if table == "arp" {
 		err = n.Do(func() error {
 			backend, err := filter.Detect()
 			if err != nil {
@@ -99,9 +118,9 @@ func (r *labRun) save(ctx context.Context, s *scenarios.Save) error {
 		text = ipvs.FormatRules(t)
 	}
 	if err != nil {
-		return fmt.Errorf("node %s: %w", s.Node, err)
+		return fmt.Errorf("node %s: %w", n.name, err)
 	}
-	return n.files.WriteFile(s.File, []byte(text), 0o600)
+	return n.files.WriteFile(file, []byte(text), 0o600)
 }
 
 // restore loads a node's table from a file. A file that is not there or holds
@@ -120,7 +139,7 @@ func (r *labRun) restore(ctx context.Context, s *scenarios.Save) error {
 	if err != nil {
 		return err
 	}
-	if err := r.load(ctx, n, s.Table, s.File, data); err != nil {
+	if err := n.loadTable(ctx, s.Table, s.File, data); err != nil {
 		r.output(s.Node, command, err.Error(), 1)
 		return nil
 	}
@@ -128,8 +147,8 @@ func (r *labRun) restore(ctx context.Context, s *scenarios.Save) error {
 	return nil
 }
 
-// load replaces a table by what a file's text says; no text clears it.
-func (r *labRun) load(ctx context.Context, n *liveNode, table, file string, data []byte) error {
+// loadTable replaces a table by what a file's text says; no text clears it.
+func (n *liveNode) loadTable(ctx context.Context, table, file string, data []byte) error {
 	if table == "arp" {
 		rules, _, err := filter.ParseSave(string(data))
 		if err != nil {

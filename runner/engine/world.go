@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 
 	"github.com/vishvananda/netlink"
@@ -19,6 +20,12 @@ import (
 type world struct {
 	mu    sync.Mutex
 	nodes map[string]*liveNode
+	// keep are nodes whose files outlive them, disks the files of those that
+	// are switched off.
+	keep  []string
+	disks map[string]*node.Disk
+	// kernel, when it is not nil, is what the nodes of a living lab share.
+	kernel *sharedKernel
 }
 
 func newWorld() *world { return &world{nodes: make(map[string]*liveNode)} }
@@ -29,10 +36,16 @@ type liveNode struct {
 	name  string
 	files *node.Files
 
-	mu      sync.Mutex
+	// turn is held by what starts and ends daemons, or has one hang, which may
+	// take seconds.
+	turn sync.Mutex
+
+	mu      sync.Mutex // guards what follows, for who looks on
 	daemons map[string]serve.Daemon
 	// started is what each of them was started as.
 	started map[string]topology.Daemon
+	// hung are those that hang on purpose, or will when they are started.
+	hung map[string]bool
 }
 
 var _ topology.Node = (*liveNode)(nil)
@@ -51,7 +64,15 @@ func (w *world) AddNode(ctx context.Context, name string) (topology.Node, error)
 	if err != nil {
 		return nil, err
 	}
-	n := &liveNode{Namespace: ns, name: name, files: node.NewFiles(name, ns), daemons: make(map[string]serve.Daemon), started: make(map[string]topology.Daemon)}
+	n := &liveNode{Namespace: ns, name: name, daemons: make(map[string]serve.Daemon), started: make(map[string]topology.Daemon)}
+	if n.files, err = w.newFiles(n); err != nil {
+		return nil, errors.Join(err, ns.Close())
+	}
+	if w.kernel != nil {
+		if err := w.kernel.furnish(w, n); err != nil {
+			return nil, errors.Join(err, n.close())
+		}
+	}
 	w.nodes[name] = n
 	return n, nil
 }
@@ -61,9 +82,13 @@ func (w *world) RemoveNode(name string) error {
 	w.mu.Lock()
 	n, ok := w.nodes[name]
 	delete(w.nodes, name)
+	off := slices.Contains(w.keep, name)
 	w.mu.Unlock()
-	if !ok {
+	switch {
+	case !ok:
 		return nil
+	case off:
+		return w.switchOff(n)
 	}
 	return n.close()
 }
@@ -96,18 +121,14 @@ func (w *world) close() error {
 	}
 	wg.Wait()
 	clear(w.nodes)
+	w.closeDisks()
 	return errors.Join(errs...)
 }
 
 func (n *liveNode) close() error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	var errs []error
-	for _, d := range n.daemons {
-		errs = append(errs, d.Close())
-	}
-	clear(n.daemons)
-	errs = append(errs, n.files.Close(), n.Namespace.Close()) //nolint:staticcheck // the namespace, not the node
+	n.turn.Lock()
+	defer n.turn.Unlock()
+	errs := append(n.closeDaemons(), n.files.Close(), n.Namespace.Close()) //nolint:staticcheck // the namespace, not the node
 	return errors.Join(errs...)
 }
 
@@ -122,15 +143,14 @@ func (n *liveNode) NsFd() int { return n.Fd() }
 
 // StartDaemon implements topology.Node.
 func (n *liveNode) StartDaemon(ctx context.Context, d topology.Daemon) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if old, ok := n.daemons[d.Name]; ok {
-		if n.started[d.Name].Shell(n.name, true) == d.Shell(n.name, true) {
+	n.turn.Lock()
+	defer n.turn.Unlock()
+	if old, was, ok := n.daemon(d.Name); ok {
+		if was.Shell(n.name, true) == d.Shell(n.name, true) {
 			return nil
 		}
 		// A change made it another one, with another folder to serve.
-		delete(n.daemons, d.Name)
-		if err := old.Close(); err != nil {
+		if err := n.stop(d.Name, old); err != nil {
 			return err
 		}
 	}
@@ -144,19 +164,40 @@ func (n *liveNode) StartDaemon(ctx context.Context, d topology.Daemon) error {
 	if err != nil {
 		return err
 	}
+	n.mu.Lock()
 	n.daemons[d.Name], n.started[d.Name] = running, d
+	hangs := n.hung[d.Name]
+	n.mu.Unlock()
+	if hangs {
+		return n.pause(d.Name)
+	}
 	return nil
 }
 
 // StopDaemon implements topology.Node.
 func (n *liveNode) StopDaemon(name string) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	d, ok := n.daemons[name]
+	n.turn.Lock()
+	defer n.turn.Unlock()
+	d, _, ok := n.daemon(name)
 	if !ok {
 		return nil
 	}
+	return n.stop(name, d)
+}
+
+// daemon is one that runs, and what it was started as.
+func (n *liveNode) daemon(name string) (serve.Daemon, topology.Daemon, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	d, ok := n.daemons[name]
+	return d, n.started[name], ok
+}
+
+// stop ends a daemon. The caller has the turn.
+func (n *liveNode) stop(name string, d serve.Daemon) error {
+	n.mu.Lock()
 	delete(n.daemons, name)
+	n.mu.Unlock()
 	return d.Close()
 }
 

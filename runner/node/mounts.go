@@ -100,6 +100,9 @@ func (v *view) mount(plain bool, toolbox func() Toolbox) (err error) {
 	if err := addHome(); err != nil {
 		return err
 	}
+	if err := addCPUInfo(); err != nil {
+		return err
+	}
 	if err := os.Chdir(treePath); err != nil { // this thread's alone (CLONE_FS)
 		return err
 	}
