@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/lvslab/lvslab/runner"
+	"github.com/lvslab/lvslab/runner/live"
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/topology"
 )
@@ -44,6 +45,13 @@ type fakeSession struct{ b *fakeBackend }
 
 func (s fakeSession) Kernel() string { return "Linux of " + s.b.name }
 func (s fakeSession) Close() error   { return nil }
+func (s fakeSession) Err() error     { return nil }
+
+func (s fakeSession) Ended() <-chan struct{} { return nil }
+
+func (s fakeSession) Up(context.Context, wire.Job) (live.Lab, error) {
+	return nil, errors.New("a fake keeps no lab up")
+}
 
 func (s fakeSession) Run(_ context.Context, job wire.Job, emit func(wire.Event)) error {
 	for _, l := range job.Labs {

@@ -23,13 +23,16 @@ func (s setting) op(node string) topology.Op {
 	return topology.Over(topology.NewSysctl(topology.Meta{Role: s.role, Why: s.why, Pos: s.pos, Needs: keyNeeds(s.key)}, node, s.key, s.value), s.pinned)
 }
 
-// keyNeeds are the modules that bring a key.
+// keyNeeds are the modules that bring a key, and the key itself where some
+// kernels hide it from user namespaces.
 func keyNeeds(key string) []topology.Feature {
 	switch {
 	case strings.HasPrefix(key, "net.ipv4.vs."):
-		return []topology.Feature{"ip_vs"}
+		return []topology.Feature{"ip_vs", topology.Feature(key)}
 	case strings.HasPrefix(key, "net.netfilter.nf_conntrack"):
-		return []topology.Feature{"nf_conntrack"}
+		return []topology.Feature{"nf_conntrack", topology.Feature(key)}
+	case strings.HasPrefix(key, "net.core."), strings.HasPrefix(key, "net.ipv4.neigh.default.gc_"):
+		return []topology.Feature{topology.Feature(key)}
 	case strings.HasPrefix(key, "net.ipv6.") && !strings.HasSuffix(key, ".disable_ipv6"):
 		return []topology.Feature{"ipv6"}
 	}

@@ -211,8 +211,9 @@ func (s Serve) op(node string) topology.Op {
 	switch {
 	case s.Command != "":
 		m.Why = fmt.Sprintf("%s runs a real %s, which listens on port %d", node, program(s.Command), s.Port)
-		// The command sees the node's own files, through an overlay.
-		m.Needs = []topology.Feature{topology.Program(program(s.Command)), "overlay"}
+		// The command sees the node's own files, through an overlay. It may become
+		// another user.
+		m.Needs = []topology.Feature{topology.Program(program(s.Command)), "overlay", "other-users"}
 	case s.Service == "sctp":
 		m.Needs = []topology.Feature{"sctp"}
 	case s.Service == serviceNFS:

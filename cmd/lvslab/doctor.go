@@ -98,6 +98,9 @@ type hostDiagnosis struct {
 	Verdict  string   `json:"verdict"`
 	Fix      []string `json:"fix,omitempty"`
 	Features []trait  `json:"features"`
+	// Rootless says whether labs with IPVS can run in this kernel for this
+	// user, who is not root; nil for root.
+	Rootless *trait `json:"rootless,omitempty"`
 }
 
 type umlDiagnosis struct {
@@ -196,7 +199,12 @@ func diagnoseHost(ctx context.Context, needs []topology.Feature) hostDiagnosis {
 	h := hostDiagnosis{Verdict: yes, Features: []trait{}}
 	// A program is no matter of the kernel's.
 	needs = slices.DeleteFunc(slices.Clone(needs), func(f topology.Feature) bool { return strings.Contains(string(f), ":") })
-	for _, a := range probe.Features(ctx, append([]topology.Feature{probe.NetNS}, needs...)) {
+	b := host.New()
+	answers := b.Features(ctx, append([]topology.Feature{probe.NetNS, probe.IPVS}, needs...))
+	if _, ok := b.Rootless(ctx); ok {
+		h.Rootless = rootless(answers)
+	}
+	for _, a := range slices.Delete(answers, 1, 2) {
 		t := trait{Name: string(a.Feature), Verdict: a.Verdict.String(), Why: a.Why}
 		if a.Verdict == probe.Unknown && len(h.Features) > 0 && h.Features[0].Verdict == no {
 			t.Why = "not to be tried without a network namespace"
@@ -219,6 +227,37 @@ func diagnoseHost(ctx context.Context, needs []topology.Feature) hostDiagnosis {
 		}
 	}
 	return h
+}
+
+// rootless is what the answers, those of NetNS and IPVS first, mean for somebody
+// who is not root.
+func rootless(answers []probe.Answer) *trait {
+	t := &trait{Name: "without root", Verdict: answers[0].Verdict.String(), Why: answers[0].Why}
+	if answers[0].Verdict != probe.Yes {
+		return t
+	}
+	t.Verdict, t.Why = answers[1].Verdict.String(), "labs run in a user namespace, where IPVS takes IPv4 and IPIP tunnels alone"
+	if answers[1].Verdict == probe.Yes {
+		return t
+	}
+	t.Why = "in a user namespace labs without IPVS can run; " + answers[1].Why
+	// One command for all that is missing.
+	var modules []string
+	for _, a := range answers[1:] {
+		list, ok := strings.CutPrefix(a.Fix, "sudo modprobe ")
+		if !ok || a.Verdict == probe.Yes || strings.ContainsAny(list, "&;") {
+			continue
+		}
+		for _, m := range strings.Fields(strings.TrimPrefix(list, "-a ")) {
+			if !slices.Contains(modules, m) {
+				modules = append(modules, m)
+			}
+		}
+	}
+	if len(modules) > 0 {
+		t.Fix = []string{"sudo modprobe -a " + strings.Join(modules, " ")}
+	}
+	return t
 }
 
 func diagnoseUML(ctx context.Context) umlDiagnosis {

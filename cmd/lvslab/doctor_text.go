@@ -15,6 +15,9 @@ func (a *app) printDiagnosis(d *diagnosis) {
 	fmt.Fprintf(a.out, "This machine: Linux %s, %s, as %s (uid %d)\n", visible(d.Machine.Kernel), d.Machine.Arch, visible(d.Machine.User), d.Machine.UID)
 
 	fmt.Fprintf(a.out, "\nIts own kernel (--kernel host) %s\n", capability(d.Host.Verdict))
+	if r := d.Host.Rootless; r != nil {
+		a.row(r.Verdict, r.Name+": "+r.Why, r.Fix)
+	}
 	a.features(d.Host.Features)
 
 	fmt.Fprintf(a.out, "\nA guest kernel (--kernel uml) %s%s\n", capability(d.UML.Verdict), but(d.UML.Lacks))

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -27,9 +26,6 @@ import (
 
 func TestMain(m *testing.M) {
 	guest.Main(inGuest)
-	if len(os.Args) > 1 && os.Args[1] == canArg {
-		os.Exit(canHere())
-	}
 	if len(os.Args) > 1 && os.Args[1] == probeArg {
 		if err := json.NewEncoder(os.Stdout).Encode(probe.Features(context.Background(), every)); err != nil {
 			panic(err)
@@ -37,6 +33,9 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	node.Main()
+	if len(os.Args) > 2 && os.Args[1] == rootlessArg {
+		os.Exit(doErrand(os.Args[2]))
+	}
 	os.Exit(m.Run())
 }
 
@@ -46,6 +45,7 @@ const probeArg = "host-test-probe"
 // every feature, most of which User-Mode Linux has.
 var every = []topology.Feature{
 	"netns", "veth", "bridge", "ip_vs", "ip_vs_rr", "ip_vs_wlc", "ip_vs_mh", "ip_vs_twos", "ip_vs_pe_sip", "ipip", "sch_netem", "arp-rules", "overlay",
+	"ip_vs-ipv6", "net.ipv4.vs.conntrack", "other-users",
 }
 
 const (
@@ -90,6 +90,13 @@ func inGuest(ctx context.Context, job wire.Job, load func(...string) error, emit
 			err = os.MkdirAll(dir, 0o755)
 			for _, f := range job.Files {
 				err = errors.Join(err, os.WriteFile(dir+"/"+f.Name, f.Data, 0o644))
+			}
+		case "deny":
+			err = os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0)
+		case "rootless":
+			var out string
+			if out, err = rootlessInGuest(ctx, job); err == nil {
+				emit(wire.Event{Kind: wire.Log, Message: out})
 			}
 		case "seal":
 			err = os.WriteFile("/proc/sys/kernel/modprobe", []byte("\n"), 0)
@@ -186,25 +193,17 @@ func TestProbeNeverLoads(t *testing.T) {
 	run(nil, nil, "trap")
 	// As in a container: what is built in is not to be seen. IPVS, and tunl0,
 	// are told all the same.
-	check("no lists", map[topology.Feature]probe.Verdict{"netns": probe.Yes, "ip_vs": probe.No, "ipip": probe.No}, probe.Unknown)
+	check("no lists", map[topology.Feature]probe.Verdict{"netns": probe.Yes, "ip_vs": probe.No, "ipip": probe.No, "ip_vs-ipv6": probe.No, "net.ipv4.vs.conntrack": probe.No, "other-users": probe.Yes}, probe.Unknown)
 
-	var lists []wire.File
-	for _, name := range []string{"modules.builtin", "modules.dep"} {
-		data, err := os.ReadFile(filepath.Join(k.Modules, name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		lists = append(lists, wire.File{Name: name, Data: data})
-	}
-	run(nil, lists, "lists "+k.Release)
-	check("lists, nothing loaded", map[topology.Feature]probe.Verdict{"netns": probe.Yes}, probe.No)
+	run(nil, lists(t, k), "lists "+k.Release)
+	check("lists, nothing loaded", map[topology.Feature]probe.Verdict{"netns": probe.Yes, "other-users": probe.Yes}, probe.No)
 
 	run(nil, nil, "load veth bridge overlay nf_tables ip_vs ip_vs_rr ip_vs_wlc ip_vs_mh ip_vs_pe_sip ipip sch_netem arp_tables arptable_filter arpt_mangle")
 	check("loaded", map[topology.Feature]probe.Verdict{"ip_vs_twos": probe.No}, probe.Yes)
 
 	how = "probe-userns"
 	check("user namespace", map[topology.Feature]probe.Verdict{
-		"ip_vs": probe.No, "ip_vs_rr": probe.No, "ip_vs_wlc": probe.No, "ip_vs_mh": probe.No, "ip_vs_twos": probe.No, "ip_vs_pe_sip": probe.No,
+		"ip_vs_twos": probe.No, "ip_vs_pe_sip": probe.No, "ip_vs-ipv6": probe.No, "net.ipv4.vs.conntrack": probe.No, "other-users": probe.No,
 		"overlay": probe.No, // not of a root with mounts that belong to somebody else
 	}, probe.Yes)
 
@@ -229,7 +228,7 @@ func TestProbeSealed(t *testing.T) {
 		t.Logf("%s: %s, %s; %s", a.Feature, a.Verdict, a.Why, a.Fix)
 		want := probe.No
 		switch a.Feature {
-		case "netns", "veth", "ip_vs", "ip_vs_rr", "overlay":
+		case "netns", "veth", "ip_vs", "ip_vs_rr", "overlay", "ip_vs-ipv6", "net.ipv4.vs.conntrack", "other-users":
 			want = probe.Yes
 		}
 		if a.Verdict != want {

@@ -1,9 +1,14 @@
 // Package host is the backend that runs labs in the machine's own kernel.
 //
-// It is the fastest one, and the choosiest: it needs root, and it is taken only
-// where every feature of a lab is there already, since loading a module changes
-// the whole machine (see topology/probe). Labs live in network namespaces of
-// their own that no name on disk holds, so nothing of them outlives lvslab.
+// It is the fastest one, and the choosiest: it is taken only where every feature
+// of a lab is there already, since loading a module changes the whole machine
+// (see topology/probe). Labs live in network namespaces of their own that no name
+// on disk holds, so nothing of them outlives lvslab.
+//
+// Who may not make network namespaces has them in a user namespace, if the
+// machine allows that: this program is started anew there, and runs the labs. To
+// IPVS that is not root of the machine, which takes IPv4 and IPIP tunnels alone
+// (ipvs.ErrLegacy).
 package host
 
 import (
@@ -18,6 +23,7 @@ import (
 
 	"github.com/lvslab/lvslab/runner"
 	"github.com/lvslab/lvslab/runner/engine"
+	"github.com/lvslab/lvslab/runner/live"
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/probe"
@@ -33,12 +39,21 @@ var ErrClosed = errors.New("the session on this machine's kernel is closed")
 type Backend struct {
 	// features finds out about features; a test has its own.
 	features func(context.Context, []topology.Feature) []probe.Answer
+	// apart does so in a user namespace, and keeps the answers; nil where this
+	// process needs none.
+	apart *probe.Known
 }
 
 var _ runner.Backend = (*Backend)(nil)
 
 // New is the backend on this machine.
-func New() *Backend { return &Backend{features: probe.Features} }
+func New() *Backend {
+	b := &Backend{features: probe.Features}
+	if !privileged() {
+		b.apart = &probe.Known{Features: askApart}
+	}
+	return b
+}
 
 // Name implements runner.Backend.
 func (b *Backend) Name() string { return Name }
@@ -48,6 +63,9 @@ func (b *Backend) Name() string { return Name }
 // stop at a feature that is missing and that no command brings.
 func (b *Backend) Can(ctx context.Context, needs []topology.Feature) runner.Answer {
 	want := withNamespaces(needs)
+	if b.apart != nil {
+		return b.canApart(ctx, want)
+	}
 	// To try ARP rules takes longer than all else together.
 	slow := slices.Index(want, probe.ARP)
 	if slow < 0 {
@@ -95,7 +113,8 @@ func judge(answers []probe.Answer) runner.Answer {
 			continue
 		}
 		why := ans.Why
-		if ans.Feature != probe.NetNS && worst == probe.No {
+		part := noIPVS && (strings.HasPrefix(string(ans.Feature), "ip_vs-") || strings.HasPrefix(string(ans.Feature), "net.ipv4.vs."))
+		if ans.Feature != probe.NetNS && worst == probe.No && !part {
 			a.Lacks = append(a.Lacks, string(ans.Feature))
 		}
 		if ans.Feature == probe.NetNS {
@@ -106,8 +125,8 @@ func judge(answers []probe.Answer) runner.Answer {
 		} else {
 			why = string(ans.Feature) + ": " + why
 		}
-		// Without IPVS there is no more to say of its schedulers.
-		told := noIPVS && strings.HasPrefix(string(ans.Feature), string(probe.IPVS)+"_")
+		// Without IPVS there is no more to say of its schedulers and settings.
+		told := part || noIPVS && strings.HasPrefix(string(ans.Feature), string(probe.IPVS)+"_")
 		if !told && !slices.Contains(whys, why) {
 			whys = append(whys, why)
 		}
@@ -134,14 +153,21 @@ func (b *Backend) Boot(ctx context.Context) (runner.Session, error) {
 	if a := b.Can(ctx, nil); a.Verdict != runner.Yes {
 		return nil, fmt.Errorf("labs cannot run in this machine's kernel: %s", a.Why)
 	}
+	if b.apart != nil {
+		s, err := bootApart(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return apart{s}, nil
+	}
 	var uts unix.Utsname
 	if err := unix.Uname(&uts); err != nil {
 		return nil, fmt.Errorf("uname: %w", err)
 	}
 	s := &session{
-		features: b.features,
-		kernel:   fmt.Sprintf("Linux %s (this machine's own)", unix.ByteSliceToString(uts.Release[:])),
-		known:    make(map[topology.Feature]probe.Answer),
+		known:  probe.Known{Features: b.features},
+		kernel: fmt.Sprintf("Linux %s (this machine's own)", unix.ByteSliceToString(uts.Release[:])),
+		ended:  make(chan struct{}),
 	}
 	s.ctx, s.stop = context.WithCancelCause(context.Background())
 	return s, nil
@@ -149,15 +175,19 @@ func (b *Backend) Boot(ctx context.Context) (runner.Session, error) {
 
 // session runs jobs until it is closed.
 type session struct {
-	features func(context.Context, []topology.Feature) []probe.Answer
-	kernel   string
-	ctx      context.Context // ends with Close
-	stop     context.CancelCauseFunc
+	known  probe.Known
+	kernel string
+	ctx    context.Context // ends with Close
+	stop   context.CancelCauseFunc
 
-	mu      sync.Mutex // held while probing: labs that start together ask alike
-	known   map[topology.Feature]probe.Answer
+	mu      sync.Mutex // guards what follows
 	running sync.WaitGroup
 	closed  bool
+	labs    []*engine.Live // those that stay up
+
+	closing  sync.Once
+	closeErr error
+	ended    chan struct{}
 }
 
 // Kernel implements runner.Session.
@@ -165,66 +195,80 @@ func (s *session) Kernel() string { return s.kernel }
 
 // Run implements runner.Session.
 func (s *session) Run(ctx context.Context, job wire.Job, emit func(wire.Event)) error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return ErrClosed
+	ctx, done, err := s.begin(ctx)
+	if err != nil {
+		return err
 	}
-	s.running.Add(1)
-	s.mu.Unlock()
-	defer s.running.Done()
-
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	unhook := context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })
-	defer unhook()
-	return engine.Run(ctx, engine.Host{Ensure: s.ensure, Room: probe.Room}, job, emit)
+	defer done()
+	return engine.Run(ctx, s.place(), job, emit)
 }
 
-// ensure says which features the kernel lacks. It makes none available: that is
-// not ours to do on somebody's machine. A feature of which that cannot be told
-// is an error.
-func (s *session) ensure(ctx context.Context, features []topology.Feature) (missing []topology.Feature, err error) {
+// Up implements runner.Session. Other jobs can be run beside the lab.
+func (s *session) Up(ctx context.Context, job wire.Job) (live.Lab, error) {
+	ctx, done, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	lab, err := engine.Up(ctx, s.place(), job)
+	if err != nil {
+		return nil, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var ask []topology.Feature
-	for _, f := range features {
-		if _, ok := s.known[f]; !ok && !slices.Contains(ask, f) {
-			ask = append(ask, f)
-		}
-	}
-	// What could not be told once may be told the next time.
-	unknown := make(map[topology.Feature]string)
-	if len(ask) > 0 {
-		for _, a := range s.features(ctx, ask) {
-			if a.Verdict == probe.Unknown {
-				unknown[a.Feature] = a.Why
-				if a.Fix != "" {
-					unknown[a.Feature] += "; try " + a.Fix
-				}
-				continue
-			}
-			s.known[a.Feature] = a
-		}
-	}
-	var errs []error
-	for _, f := range features {
-		if why, ok := unknown[f]; ok {
-			errs = append(errs, fmt.Errorf("it cannot be told whether this kernel has %s: %s", f, why))
-		} else if s.known[f].Verdict == probe.No {
-			missing = append(missing, f)
-		}
-	}
-	return missing, errors.Join(errs...)
+	s.labs = append(s.labs, lab)
+	return lab, nil
 }
 
-// Close implements runner.Session. It ends the jobs that still run and waits for
-// them; nothing of them is left then.
-func (s *session) Close() error {
+// begin makes a context for work that Close ends and waits for.
+func (s *session) begin(ctx context.Context) (_ context.Context, done func(), _ error) {
 	s.mu.Lock()
-	s.closed = true
-	s.mu.Unlock()
-	s.stop(ErrClosed)
-	s.running.Wait()
-	return nil
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, nil, ErrClosed
+	}
+	s.running.Add(1)
+	ctx, cancel := context.WithCancelCause(ctx)
+	unhook := context.AfterFunc(s.ctx, func() { cancel(context.Cause(s.ctx)) })
+	return ctx, func() {
+		unhook()
+		cancel(nil)
+		s.running.Done()
+	}, nil
+}
+
+// place is this machine's kernel as the engine has it.
+func (s *session) place() engine.Host { return engine.Host{Ensure: s.known.Missing, Room: probe.Room} }
+
+// Ended implements runner.Session. This machine's kernel ends for nobody: only
+// Close closes it.
+func (s *session) Ended() <-chan struct{} { return s.ended }
+
+// Err implements runner.Session.
+func (s *session) Err() error {
+	select {
+	case <-s.ended:
+		return ErrClosed
+	default:
+		return nil
+	}
+}
+
+// Close implements runner.Session. It ends the jobs that still run, waits for
+// them and takes down the labs that are up; nothing of them is left then.
+func (s *session) Close() error {
+	s.closing.Do(func() {
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+		s.stop(ErrClosed)
+		s.running.Wait()
+		var errs []error
+		for _, lab := range s.labs {
+			errs = append(errs, lab.Close())
+		}
+		s.closeErr = errors.Join(errs...)
+		close(s.ended)
+	})
+	return s.closeErr
 }

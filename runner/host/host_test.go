@@ -1,17 +1,13 @@
 package host
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -129,7 +125,7 @@ func TestEnsure(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			missing, err := s.ensure(t.Context(), []topology.Feature{"bridge", "ipip", "bridge"})
+			missing, err := s.known.Missing(t.Context(), []topology.Feature{"bridge", "ipip", "bridge"})
 			if err != nil || !slices.Equal(missing, []topology.Feature{"ipip"}) {
 				t.Errorf("missing %v, error %v", missing, err)
 			}
@@ -140,7 +136,7 @@ func TestEnsure(t *testing.T) {
 		t.Errorf("asked %v", asked)
 	}
 	for range 2 {
-		_, err = s.ensure(t.Context(), []topology.Feature{"ipip", "veth"})
+		_, err = s.known.Missing(t.Context(), []topology.Feature{"ipip", "veth"})
 		if err == nil || !strings.Contains(err.Error(), "veth: who knows; try sudo modprobe veth") {
 			t.Errorf("unknown: %v", err)
 		}
@@ -150,11 +146,7 @@ func TestEnsure(t *testing.T) {
 	}
 }
 
-const (
-	// canArg makes the test binary print what Can says, as JSON.
-	canArg = "host-test-can"
-
-	lab = `title: two nodes
+const lab = `title: two nodes
 networks: {lan: 10.0.0.0/24}
 nodes:
   one: {links: {eth0: lan 10.0.0.1/24}}
@@ -163,51 +155,12 @@ steps:
 - name: they hear each other
   do: [ping: {from: one, to: two}]
 `
-)
 
 // needs are those of a whole lab of the tutorial.
 var needs = []topology.Feature{"bridge", "veth", "ip_vs", "ip_vs_rr", "ipip"}
 
 func jobOf(text string) wire.Job {
 	return wire.Job{Version: wire.Version, Labs: []string{"lab"}, Files: []wire.File{{Path: "lab.yaml", Name: "lab", Data: []byte(text)}}}
-}
-
-func canHere() int {
-	b := New()
-	a := b.Can(context.Background(), needs)
-	if err := json.NewEncoder(os.Stdout).Encode(a); err != nil {
-		return 1
-	}
-	if s, err := b.Boot(context.Background()); err == nil {
-		fmt.Fprintln(os.Stderr, "booted", s.Kernel())
-		return 1
-	}
-	return 0
-}
-
-func TestUnprivileged(t *testing.T) {
-	cmd := exec.Command("/proc/self/exe", canArg)
-	if os.Geteuid() == 0 {
-		const nobody = 65534
-		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
-		cmd.Dir = "/"
-	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v\n%s", err, stderr.Bytes())
-	}
-	var a runner.Answer
-	if err := json.Unmarshal(out, &a); err != nil {
-		t.Fatal(err)
-	}
-	t.Log(a)
-	// Root is of no use where the kernel has no IPVS.
-	useful := !slices.Contains(a.Lacks, "ip_vs")
-	if a.Verdict != runner.No || !strings.Contains(a.Why, "needs root") || !strings.Contains(a.Why, "--kernel uml") || slices.Contains(a.Fix, "sudo lvslab run --kernel host") && !useful {
-		t.Errorf("got %+v", a)
-	}
 }
 
 func TestRun(t *testing.T) {

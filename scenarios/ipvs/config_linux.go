@@ -29,9 +29,8 @@ const (
 // Info asks which IPVS this is.
 func (c *Conn) Info(ctx context.Context) (Info, error) {
 	var i Info
-	err := c.call(ctx, func() error {
-		a, err := c.read.ask(cmdGetInfo)
-		i = Info{Version: a.u32(infoVersion), TableSize: int(a.u32(infoTableSize))}
+	err := c.call(ctx, func() (err error) {
+		i, err = c.door.info()
 		return err
 	})
 	if err != nil {
@@ -43,10 +42,8 @@ func (c *Conn) Info(ctx context.Context) (Info, error) {
 // Timeouts reads how long connections are remembered.
 func (c *Conn) Timeouts(ctx context.Context) (Timeouts, error) {
 	var t Timeouts
-	err := c.call(ctx, func() error {
-		a, err := c.read.ask(cmdGetConfig)
-		seconds := func(attr uint16) time.Duration { return time.Duration(a.u32(attr)) * time.Second }
-		t = Timeouts{TCP: seconds(attrTimeoutTCP), TCPFin: seconds(attrTimeoutTCPFin), UDP: seconds(attrTimeoutUDP)}
+	err := c.call(ctx, func() (err error) {
+		t, err = c.door.timeouts()
 		return err
 	})
 	if err != nil {
@@ -62,13 +59,7 @@ func (c *Conn) SetTimeouts(ctx context.Context, t Timeouts) error {
 		return fmt.Errorf("%s: %w", c.node, err)
 	}
 	rule := "--set " + t.String()
-	attr := func(kind int, d time.Duration) *nl.RtAttr {
-		return nl.NewRtAttr(kind, nl.Uint32Attr(uint32(d/time.Second))) //nolint:gosec // validated
-	}
-	err := c.call(ctx, func() error {
-		return c.read.send(cmdSetConfig, attr(attrTimeoutTCP, t.TCP), attr(attrTimeoutTCPFin, t.TCPFin), attr(attrTimeoutUDP, t.UDP))
-	})
-	if err != nil {
+	if err := c.call(ctx, func() error { return c.door.setTimeouts(t) }); err != nil {
 		return c.fail(rule, err, meaning{})
 	}
 	got, err := c.Timeouts(ctx)
@@ -89,17 +80,41 @@ func (c *Conn) SetTimeouts(ctx context.Context, t Timeouts) error {
 func (c *Conn) Zero(ctx context.Context, s *Service) error {
 	rule := "-Z"
 	var about meaning
-	var of []nl.NetlinkRequestData
 	if s != nil {
 		n := s.Normal()
+		s = &n
 		rule += " " + serviceRule(n)
 		about.service = n
-		of = append(of, serviceAttr(n))
 	}
-	if err := c.call(ctx, func() error { return c.read.send(cmdZero, of...) }); err != nil {
+	if err := c.call(ctx, func() error { return c.door.zero(s) }); err != nil {
 		return c.fail(rule, err, about)
 	}
 	return nil
+}
+
+func (g *genl) info() (Info, error) {
+	a, err := g.ask(cmdGetInfo)
+	return Info{Version: a.u32(infoVersion), TableSize: int(a.u32(infoTableSize))}, err
+}
+
+func (g *genl) timeouts() (Timeouts, error) {
+	a, err := g.ask(cmdGetConfig)
+	seconds := func(attr uint16) time.Duration { return time.Duration(a.u32(attr)) * time.Second }
+	return Timeouts{TCP: seconds(attrTimeoutTCP), TCPFin: seconds(attrTimeoutTCPFin), UDP: seconds(attrTimeoutUDP)}, err
+}
+
+func (g *genl) setTimeouts(t Timeouts) error {
+	attr := func(kind int, d time.Duration) *nl.RtAttr {
+		return nl.NewRtAttr(kind, nl.Uint32Attr(uint32(d/time.Second))) //nolint:gosec // validated
+	}
+	return g.send(cmdSetConfig, attr(attrTimeoutTCP, t.TCP), attr(attrTimeoutTCPFin, t.TCPFin), attr(attrTimeoutUDP, t.UDP))
+}
+
+func (g *genl) zero(s *Service) error {
+	if s == nil {
+		return g.send(cmdZero)
+	}
+	return g.send(cmdZero, serviceAttr(*s))
 }
 
 // send sends a command that is answered by success or an error number alone.

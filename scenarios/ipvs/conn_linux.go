@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,24 +28,21 @@ const callTimeout = 5 * time.Second
 // namespace, so it can be used from any thread, by one goroutine at a time.
 type Conn struct {
 	node string
-	read *genl
-	// write is moby's handle. It goes when a call does not end in time, and
-	// every later call fails.
-	write *moby.Handle
-	dead  error
+	// door goes when a call does not end in time, and every later call fails.
+	door door
+	dead error
 }
 
 // Open opens the door to n's table. It fails with ErrNoIPVS where the kernel
-// has none. Close it.
-func Open(n topology.Node) (*Conn, error) {
+// has none. In a user namespace of one's own the table is reached by an older
+// interface that knows less: what it cannot do fails with ErrLegacy. Close it.
+func Open(n topology.Node) (*Conn, error) { return openBy(n, openDoor) }
+
+// openBy opens a door of n's. A test chooses which.
+func openBy(n topology.Node, open func() (door, error)) (*Conn, error) {
 	c := &Conn{node: n.Name()}
 	err := n.Do(func() (err error) {
-		if c.read, err = openGenl(); err != nil {
-			return err
-		}
-		if c.write, err = openMoby(); err != nil {
-			c.read.close()
-		}
+		c.door, err = open()
 		return err
 	})
 	if err != nil {
@@ -54,10 +52,7 @@ func Open(n topology.Node) (*Conn, error) {
 }
 
 // Close closes the sockets.
-func (c *Conn) Close() {
-	c.read.close()
-	c.write.Close()
-}
+func (c *Conn) Close() { c.door.close() }
 
 // primeMoby is done once a process: moby/ipvs, at its first use, runs modprobe
 // and looks for the generic-netlink family, and keeps what it found for ever.
@@ -86,12 +81,12 @@ func openMoby() (*moby.Handle, error) {
 func (c *Conn) Table(ctx context.Context) (Table, error) {
 	var t Table
 	err := c.call(ctx, func() error {
-		services, err := c.read.services(ctx)
+		services, err := c.door.services(ctx)
 		if err != nil {
 			return err
 		}
 		for _, s := range services {
-			ds, err := c.read.destinations(ctx, s)
+			ds, err := c.door.destinations(ctx, s)
 			if err != nil {
 				return err
 			}
@@ -108,12 +103,12 @@ func (c *Conn) Table(ctx context.Context) (Table, error) {
 
 // AddService adds a service that is not there.
 func (c *Conn) AddService(ctx context.Context, s Service) error {
-	return c.setService(ctx, "-A", s, (*moby.Handle).NewService)
+	return c.setService(ctx, add, s)
 }
 
 // EditService sets a service that is there as s has it.
 func (c *Conn) EditService(ctx context.Context, s Service) error {
-	return c.setService(ctx, "-E", s, (*moby.Handle).UpdateService)
+	return c.setService(ctx, edit, s)
 }
 
 // PutService adds a service, or edits it when it is there.
@@ -125,13 +120,13 @@ func (c *Conn) PutService(ctx context.Context, s Service) error {
 	return err
 }
 
-func (c *Conn) setService(ctx context.Context, verb string, s Service, set func(*moby.Handle, *moby.Service) error) error {
+func (c *Conn) setService(ctx context.Context, v verb, s Service) error {
 	if err := s.Validate(); err != nil {
 		return fmt.Errorf("%s: %w", c.node, err)
 	}
 	s = s.Normal()
-	rule := verb + " " + serviceRule(s) + " " + serviceOptions(s)
-	err := c.call(ctx, func() error { return set(c.write, mobyService(s)) })
+	rule := "-" + v.option() + " " + serviceRule(s) + " " + serviceOptions(s)
+	err := c.call(ctx, func() error { return c.door.changeService(v, s) })
 	if err != nil {
 		return c.fail(rule, err, meaning{service: s})
 	}
@@ -151,7 +146,7 @@ func (c *Conn) setService(ctx context.Context, verb string, s Service, set func(
 func (c *Conn) DelService(ctx context.Context, s Service) error {
 	s = s.Normal()
 	rule := "-D " + serviceRule(s)
-	err := c.call(ctx, func() error { return c.write.DelService(mobyService(s)) })
+	err := c.call(ctx, func() error { return c.door.changeService(remove, s) })
 	if err != nil {
 		return c.fail(rule, err, meaning{service: s})
 	}
@@ -174,7 +169,7 @@ func (c *Conn) dropService(ctx context.Context, s Service) error {
 func (c *Conn) service(ctx context.Context, s Service) (*Service, error) {
 	var all []Service
 	err := c.call(ctx, func() (err error) {
-		all, err = c.read.services(ctx)
+		all, err = c.door.services(ctx)
 		return err
 	})
 	if err != nil {
@@ -188,12 +183,12 @@ func (c *Conn) service(ctx context.Context, s Service) (*Service, error) {
 
 // AddDestination adds a real server that is not there to a service that is.
 func (c *Conn) AddDestination(ctx context.Context, s Service, d Destination) error {
-	return c.setDestination(ctx, "-a", cmdNewDest, s, d)
+	return c.setDestination(ctx, add, s, d)
 }
 
 // EditDestination sets a real server that is there as d has it.
 func (c *Conn) EditDestination(ctx context.Context, s Service, d Destination) error {
-	return c.setDestination(ctx, "-e", cmdSetDest, s, d)
+	return c.setDestination(ctx, edit, s, d)
 }
 
 // PutDestination adds a real server, or edits it when it is there.
@@ -205,14 +200,14 @@ func (c *Conn) PutDestination(ctx context.Context, s Service, d Destination) err
 	return err
 }
 
-func (c *Conn) setDestination(ctx context.Context, verb string, cmd uint8, s Service, d Destination) error {
+func (c *Conn) setDestination(ctx context.Context, v verb, s Service, d Destination) error {
 	s = s.Normal()
 	d = d.For(s)
 	if err := d.Validate(s); err != nil {
 		return fmt.Errorf("%s: %w", c.node, err)
 	}
-	rule := fmt.Sprintf("%s %s -r %v %s", verb, serviceRule(s), d.Addr, destinationOptions(d))
-	if err := c.call(ctx, func() error { return c.writeDestination(cmd, s, d) }); err != nil {
+	rule := fmt.Sprintf("-%s %s -r %v %s", strings.ToLower(v.option()), serviceRule(s), d.Addr, destinationOptions(d))
+	if err := c.call(ctx, func() error { return c.door.changeDestination(v, s, d) }); err != nil {
 		return c.fail(rule, err, meaning{service: s, destination: &d})
 	}
 	got, err := c.destination(ctx, s, d)
@@ -227,22 +222,6 @@ func (c *Conn) setDestination(ctx context.Context, verb string, cmd uint8, s Ser
 	return nil
 }
 
-// writeDestination writes one real server, by moby/ipvs where it knows all that d says.
-func (c *Conn) writeDestination(cmd uint8, s Service, d Destination) error {
-	if d.TunType != IPIP || familyOf(d.Addr.Addr()) != s.AddrFamily() {
-		return c.read.change(cmd, s, d)
-	}
-	ms, md := mobyService(s), mobyDestination(d)
-	switch cmd {
-	case cmdNewDest:
-		return c.write.NewDestination(ms, md)
-	case cmdSetDest:
-		return c.write.UpdateDestination(ms, md)
-	default:
-		return c.write.DelDestination(ms, md)
-	}
-}
-
 // DelDestination takes a real server away. Of d, its address counts; where the
 // service has no real server with d's port, and d is no NAT one, it is the one
 // with the service's port.
@@ -254,7 +233,7 @@ func (c *Conn) DelDestination(ctx context.Context, s Service, d Destination) err
 		d = d.For(s)
 	}
 	rule := delDestinationRule(s, d)
-	if err := c.call(ctx, func() error { return c.writeDestination(cmdDelDest, s, d) }); err != nil {
+	if err := c.call(ctx, func() error { return c.door.changeDestination(remove, s, d) }); err != nil {
 		return c.fail(rule, err, meaning{service: s, destination: &d})
 	}
 	got, err := c.destination(ctx, s, d)
@@ -277,7 +256,7 @@ func (c *Conn) dropDestination(ctx context.Context, s Service, d Destination) er
 func (c *Conn) destination(ctx context.Context, s Service, d Destination) (*Destination, error) {
 	e := Entry{Service: s}
 	err := c.call(ctx, func() (err error) {
-		e.Destinations, err = c.read.destinations(ctx, s)
+		e.Destinations, err = c.door.destinations(ctx, s)
 		return err
 	})
 	if err != nil {
@@ -289,7 +268,7 @@ func (c *Conn) destination(ctx context.Context, s Service, d Destination) (*Dest
 
 // Flush empties the table.
 func (c *Conn) Flush(ctx context.Context) error {
-	if err := c.call(ctx, c.write.Flush); err != nil {
+	if err := c.call(ctx, c.door.flush); err != nil {
 		return c.fail("-C", err, meaning{})
 	}
 	t, err := c.Table(ctx)

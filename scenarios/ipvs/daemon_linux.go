@@ -34,19 +34,9 @@ const (
 // Daemons lists the sync daemons that run, the master first.
 func (c *Conn) Daemons(ctx context.Context) ([]SyncDaemon, error) {
 	var out []SyncDaemon
-	err := c.call(ctx, func() error {
-		msgs, err := c.read.dump(ctx, cmdGetDaemon)
-		if err != nil {
-			return err
-		}
-		for _, msg := range msgs {
-			attrs, err := nestedAttrs(msg, attrDaemon)
-			if err != nil {
-				return err
-			}
-			out = append(out, attrs.daemon())
-		}
-		return nil
+	err := c.call(ctx, func() (err error) {
+		out, err = c.door.daemons(ctx)
+		return err
 	})
 	if err != nil {
 		return nil, c.fail("-L --daemon", err, meaning{})
@@ -75,7 +65,7 @@ func (c *Conn) StartDaemon(ctx context.Context, d SyncDaemon) error {
 			return err
 		}
 	}
-	err = c.call(ctx, func() error { return c.read.send(cmdNewDaemon, daemonAttr(d)) })
+	err = c.call(ctx, func() error { return c.door.startDaemon(d) })
 	if err != nil {
 		return c.failDaemon(rule, d, err)
 	}
@@ -108,10 +98,10 @@ func (c *Conn) failDaemon(rule string, d SyncDaemon, err error) error {
 // StopDaemon stops the daemon of that state; none running is no error.
 func (c *Conn) StopDaemon(ctx context.Context, s SyncState) error {
 	rule := "--stop-daemon " + s.String()
-	attr := nl.NewRtAttr(attrDaemon, nil)
-	attr.AddRtAttr(daemonState, nl.Uint32Attr(uint32(s)))
-	err := c.call(ctx, func() error { return c.read.send(cmdDelDaemon, attr) })
-	if err != nil && !errors.Is(err, unix.ESRCH) {
+	err := c.call(ctx, func() error { return c.door.stopDaemon(s) })
+	// A daemon that was stopped before it first ran is EINTR (kthread_stop in
+	// kernel/kthread.c); reading back tells.
+	if err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.EINTR) {
 		return c.fail(rule, err, meaning{})
 	}
 	got, err := c.daemon(ctx, s)
@@ -131,6 +121,30 @@ func (c *Conn) daemon(ctx context.Context, s SyncState) (*SyncDaemon, error) {
 		return &all[i], nil
 	}
 	return nil, nil
+}
+
+func (g *genl) daemons(ctx context.Context) ([]SyncDaemon, error) {
+	msgs, err := g.dump(ctx, cmdGetDaemon)
+	if err != nil {
+		return nil, err
+	}
+	var out []SyncDaemon
+	for _, msg := range msgs {
+		attrs, err := nestedAttrs(msg, attrDaemon)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, attrs.daemon())
+	}
+	return out, nil
+}
+
+func (g *genl) startDaemon(d SyncDaemon) error { return g.send(cmdNewDaemon, daemonAttr(d)) }
+
+func (g *genl) stopDaemon(s SyncState) error {
+	attr := nl.NewRtAttr(attrDaemon, nil)
+	attr.AddRtAttr(daemonState, nl.Uint32Attr(uint32(s)))
+	return g.send(cmdDelDaemon, attr)
 }
 
 func daemonAttr(d SyncDaemon) *nl.RtAttr {

@@ -27,6 +27,9 @@ type SyncDaemonOp struct {
 // its own, which must come before.
 func NewSyncDaemonOp(node string, d SyncDaemon, why string, pos source.Pos) *SyncDaemonOp {
 	needs := []topology.Feature{"ip_vs"}
+	if !plainDaemon(d) {
+		needs = append(needs, featureSync)
+	}
 	if d.Normal().Group.Is6() {
 		needs = append(needs, featureIPv6)
 	}

@@ -19,7 +19,7 @@ func TestCallDeadline(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Conn{node: "director", read: &genl{handle: &nl.SocketHandle{Socket: sock}}, write: &moby.Handle{}}
+	c := &Conn{node: "director", door: &netlinkDoor{&genl{handle: &nl.SocketHandle{Socket: sock}}, &moby.Handle{}}}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
 	start := time.Now()

@@ -16,4 +16,8 @@
 // the third by a small generic-netlink client (genl_linux.go) that does all the
 // reading and writes the destinations that moby/ipvs cannot. So what is read
 // back never passes through the code that wrote it.
+//
+// In a user namespace of one's own the kernel takes no generic netlink of IPVS,
+// and there the door is the older one, socket options (sockopt_linux.go), which
+// knows less: ErrLegacy is what it cannot do.
 package ipvs

@@ -31,7 +31,7 @@ func (c *Conn) unbelieved(rule, seen string) error {
 func (m meaning) hint(err error) string {
 	switch errno(err) {
 	case unix.EPERM:
-		return "IPVS takes orders only with CAP_NET_ADMIN in the machine's first user namespace"
+		return "IPVS takes orders only with CAP_NET_ADMIN in the machine's first user namespace or, of fewer things, in the one that the network namespace belongs to"
 	case unix.EAFNOSUPPORT:
 		return "this kernel's IPVS has no IPv6"
 	case unix.EPROTONOSUPPORT:

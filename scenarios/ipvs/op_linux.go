@@ -46,9 +46,15 @@ func NewServiceOp(node string, s Service, why string, pos source.Pos) *ServiceOp
 // featureIPv6 is what a kernel must have for IPv6 addresses.
 const featureIPv6 topology.Feature = "ipv6"
 
+// What IPVS can do for root of the machine alone (ErrLegacy), as a feature each.
+const (
+	featureIPVSIPv6 topology.Feature = "ip_vs-ipv6"
+	featureSync     topology.Feature = "ip_vs-sync"
+)
+
 func familyNeeds(f Family) []topology.Feature {
 	if f == IPv6 {
-		return []topology.Feature{featureIPv6}
+		return []topology.Feature{featureIPv6, featureIPVSIPv6}
 	}
 	return nil
 }
@@ -123,6 +129,9 @@ func NewDestinationOp(node string, s Service, d Destination, why string, pos sou
 	// The director wraps packets by itself, whatever the tunnel; it is the real
 	// server that needs the tunnel's device (run).
 	needs := append([]topology.Feature{"ip_vs"}, familyNeeds(familyOf(d.Addr.Addr()))...)
+	if d.Forward == TUN && d.TunType != IPIP {
+		needs = append(needs, topology.Feature("ip_vs-"+d.TunType.String()))
+	}
 	return &DestinationOp{Node: node, Service: s, Destination: d, meta: topology.Meta{
 		Key:   topology.Key{Node: node, Kind: KindDestination, ID: s.Name() + " " + d.Addr.String()},
 		Role:  RoleDestination,

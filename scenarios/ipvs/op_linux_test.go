@@ -32,7 +32,7 @@ func TestOps(t *testing.T) {
 			NewServiceOp("director", Service{FWMark: 1, Family: IPv6}, "why", pos), "fwmark 1 IPv6", RoleService,
 			"ip netns exec director ipvsadm -A -f 1 -6 -s wlc",
 			"ip netns exec director ipvsadm -D -f 1 -6",
-			[]topology.Feature{"ip_vs", "ip_vs_wlc", "ipv6"},
+			[]topology.Feature{"ip_vs", "ip_vs_wlc", "ipv6", "ip_vs-ipv6"},
 		},
 		{
 			NewDestinationOp("director", web, server, "why", pos), "tcp 172.25.12.100:80 172.25.12.2:80", RoleDestination,

@@ -25,37 +25,44 @@ const (
 )
 
 // Traffic reads what each service and each of its real servers has counted, in
-// the order of Table.
+// the order of Table. In a user namespace of one's own, connections and packets
+// are counted in 32 bits.
 func (c *Conn) Traffic(ctx context.Context) ([]Traffic, error) {
 	var out []Traffic
-	err := c.call(ctx, func() error {
-		msgs, err := c.read.dump(ctx, cmdGetService)
-		if err != nil {
-			return err
-		}
-		for _, msg := range msgs {
-			a, err := nestedAttrs(msg, attrService)
-			if err != nil {
-				return err
-			}
-			t := Traffic{}
-			if t.Service, err = a.service(); err != nil {
-				return err
-			}
-			if t.Counters, t.Rates, err = a.counted(svcStats64); err != nil {
-				return err
-			}
-			if t.Destinations, err = c.read.destinationTraffic(ctx, t.Service); err != nil {
-				return err
-			}
-			out = append(out, t)
-		}
-		return nil
+	err := c.call(ctx, func() (err error) {
+		out, err = c.door.traffic(ctx)
+		return err
 	})
 	if err != nil {
 		return nil, c.fail("-L -n --stats", err, meaning{})
 	}
 	slices.SortFunc(out, func(a, b Traffic) int { return compareServices(a.Service, b.Service) })
+	return out, nil
+}
+
+func (g *genl) traffic(ctx context.Context) ([]Traffic, error) {
+	msgs, err := g.dump(ctx, cmdGetService)
+	if err != nil {
+		return nil, err
+	}
+	var out []Traffic
+	for _, msg := range msgs {
+		a, err := nestedAttrs(msg, attrService)
+		if err != nil {
+			return nil, err
+		}
+		t := Traffic{}
+		if t.Service, err = a.service(); err != nil {
+			return nil, err
+		}
+		if t.Counters, t.Rates, err = a.counted(svcStats64); err != nil {
+			return nil, err
+		}
+		if t.Destinations, err = g.destinationTraffic(ctx, t.Service); err != nil {
+			return nil, err
+		}
+		out = append(out, t)
+	}
 	return out, nil
 }
 

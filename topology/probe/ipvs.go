@@ -83,7 +83,7 @@ func findIPVS() error {
 }
 
 // tryIPVS asks IPVS for its version, which it tells only those whose orders it
-// takes.
+// takes: by the interface of those, or by the older one.
 func tryIPVS(n *netns.Namespace) error {
 	return n.Do(func() error {
 		id, err := genlFamilyID()
@@ -91,6 +91,9 @@ func tryIPVS(n *netns.Namespace) error {
 			return err
 		}
 		_, err = ask(id, cmdGetInfo, 0)
+		if errors.Is(err, unix.EPERM) {
+			return tryOld()
+		}
 		return ordered("asking IPVS for its version", err)
 	})
 }
@@ -127,6 +130,9 @@ func tryService(s service) func(*netns.Namespace) error {
 				return err
 			}
 			_, err = ask(id, cmdNewService, unix.NLM_F_ACK, s.request())
+			if errors.Is(err, unix.EPERM) {
+				return s.tryOld()
+			}
 			if errors.Is(err, unix.ENOENT) {
 				return &absentError{what: fmt.Sprintf("IPVS knows no %s", s)}
 			}

@@ -50,8 +50,10 @@ func (v Verdict) String() string {
 }
 
 // The features that can be tried. Schedulers are "ip_vs_" with the scheduler's
-// name ("ip_vs_rr"), persistence engines "ip_vs_pe_" with theirs. Of any other
-// name it is only looked up whether a module of that name is there.
+// name ("ip_vs_rr"), persistence engines "ip_vs_pe_" with theirs. What IPVS can
+// do for root of the machine alone is "ip_vs-ipv6", "ip_vs-gue", "ip_vs-gre",
+// "ip_vs-sync" and "ip_vs-ipvsadm". A setting is called as sysctl(8) calls it ("net.ipv4.vs.conntrack").
+// Of any other name it is only looked up whether a module of that name is there.
 const (
 	NetNS   topology.Feature = "netns" // may we make network namespaces at all
 	Veth    topology.Feature = "veth"
@@ -61,6 +63,7 @@ const (
 	Overlay topology.Feature = "overlay" // an overlay of / may be mounted
 	IPVS    topology.Feature = "ip_vs"   // it exists, and takes our orders
 	ARP     topology.Feature = filter.Feature
+	Users   topology.Feature = "other-users" // a process may become another user
 )
 
 // Answer says whether the kernel has a feature.
@@ -76,7 +79,8 @@ type Answer struct {
 
 // Features tries the wanted features, all at once, and answers in their order. It
 // takes some milliseconds. Without the privilege to make network namespaces it
-// answers what can be told without. Once ctx has ended, what was not tried yet
+// answers what can be told without; in a user namespace of one's own, what can be
+// done there. Once ctx has ended, what was not tried yet
 // is Unknown.
 func Features(ctx context.Context, want []topology.Feature) []Answer {
 	sys := readSystem(root{})
@@ -144,7 +148,7 @@ func trialOf(f topology.Feature) (trial, bool) {
 	case IPVS:
 		return trial{
 			module: "ip_vs", harmless: true, run: tryIPVS, unprivileged: findIPVS,
-			yes: "the generic-netlink family IPVS takes orders",
+			yes: "it takes orders",
 		}, true
 	case ARP:
 		return trial{module: "nf_tables", harmless: true, gate: gateARP, run: tryARP, no: noARP, yes: "a scratch namespace took rules"}, true
@@ -153,6 +157,12 @@ func trialOf(f topology.Feature) (trial, bool) {
 		return t, true
 	}
 	name := string(f)
+	if what, ok := netlinkOnly(f); ok {
+		return netlinkTrial(what), true
+	}
+	if strings.HasPrefix(name, "net.") {
+		return sysctlTrial(name), true
+	}
 	if engine, ok := strings.CutPrefix(name, "ip_vs_pe_"); ok && engine != "" {
 		return trial{
 			module: name, run: tryService(service{engine: engine}), unprivileged: findIPVS,

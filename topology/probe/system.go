@@ -36,6 +36,8 @@ type system struct {
 	static, sealed bool
 	// autoload: the kernel may load modules by itself.
 	autoload bool
+	// userns: this process is in a user namespace other than the machine's first.
+	userns bool
 
 	loaded map[string]moduleState // nil if unknown
 	// builtin and files are nil where the kernel's folder below /lib/modules is
@@ -52,7 +54,7 @@ type system struct {
 var modulesDirs = [...]string{"/lib/modules", "/usr/lib/modules", "/run/booted-system/kernel-modules/lib/modules"}
 
 func readSystem(r root) *system {
-	s := &system{root: r, release: r.release, autoload: true}
+	s := &system{root: r, release: r.release, autoload: true, userns: inUserNamespace()}
 	if s.release == "" {
 		var uts unix.Utsname
 		if unix.Uname(&uts) == nil {

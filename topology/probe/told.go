@@ -16,6 +16,8 @@ func (s *system) told(f topology.Feature) (a Answer, ok bool) {
 	var what string
 	var found bool
 	switch f {
+	case Users:
+		return tellUsers(s), true
 	case "ipv6":
 		what = "there is no /proc/net/if_inet6"
 		_, err := os.Stat("/proc/self/net/if_inet6")
@@ -34,11 +36,14 @@ func (s *system) told(f topology.Feature) (a Answer, ok bool) {
 			return Answer{}, false
 		}
 		found = parseFilesystems(data)["nfs"]
-		if found && f == "nfsv3" {
+		if found && f == "nfsv3" && !s.userns {
 			return Answer{}, false // a module of its own, or not
 		}
 	default:
 		return Answer{}, false
+	}
+	if found && s.userns && (f == "nfs" || f == "nfsv3") {
+		return Answer{Feature: f, Verdict: No, Why: "in a user namespace NFS cannot be mounted (CAP_SYS_ADMIN in the initial one)"}, true
 	}
 	if found {
 		return Answer{Feature: f, Verdict: Yes, Why: fmt.Sprintf("this kernel lists %s", f)}, true
@@ -46,4 +51,16 @@ func (s *system) told(f topology.Feature) (a Answer, ok bool) {
 	a = s.lacks(string(f), what)
 	a.Feature = f
 	return a, true
+}
+
+// tellUsers counts the users that this process's user namespace has.
+func tellUsers(s *system) Answer {
+	data, err := s.root.read("/proc/self/uid_map")
+	if err != nil {
+		return Answer{Feature: Users, Why: err.Error()}
+	}
+	if fields := strings.Fields(string(data)); len(fields) == 3 && fields[2] == "1" {
+		return Answer{Feature: Users, Verdict: No, Why: "in this user namespace there is one user, and a server of the machine's may want to become another"}
+	}
+	return Answer{Feature: Users, Verdict: Yes, Why: "there is more than one"}
 }
