@@ -51,6 +51,8 @@ type Lab struct {
 	set  bool // something was set that the file does not say
 	doc  *yaml.Node
 	data []byte // the file's text
+	// stepsFile is where its steps are, if that is not where the lab is.
+	stepsFile string
 	// root is the lab as its file has it, nil for that one itself.
 	root *Lab
 }

@@ -123,6 +123,9 @@ func decode(path string, data []byte, doc *yaml.Node) (*Lab, source.List) {
 // its steps. What a change cannot change (its name, its steps) is an error.
 func (l *Lab) patched(patch *yaml.Node) (*Lab, source.List) {
 	file := l.Pos.File
+	if l.stepsFile != "" {
+		file = l.stepsFile
+	}
 	var errs source.List
 	for i := 0; i+1 < len(patch.Content); i += 2 {
 		if k := patch.Content[i]; !slices.Contains(changeable(), k.Value) {
@@ -145,7 +148,7 @@ func (l *Lab) patched(patch *yaml.Node) (*Lab, source.List) {
 		return nil, errs
 	}
 	next, list := decode(file, l.data, source.Merge(expandLinks(leftOut(l.doc, "steps")), expandLinks(patch)))
-	next.Name = l.Name
+	next.Name, next.stepsFile = l.Name, l.stepsFile
 	if next.root = l.root; next.root == nil {
 		next.root = l
 	}

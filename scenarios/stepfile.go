@@ -24,7 +24,7 @@ func (l *Lab) WithSteps(path string, data []byte) (*Lab, error) {
 		&yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: "steps", Line: steps.Line, Column: steps.Column}, steps)
 	next, list := decode(path, data, &doc)
 	next.Name, next.Label, next.Omit, next.Pos, next.Matrix, next.root = l.Name, l.Label, l.Omit, l.Pos, l.Matrix, l.root
-	next.set = true
+	next.set, next.stepsFile = true, path
 	if len(list) == 0 {
 		list = next.check()
 	}

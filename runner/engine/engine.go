@@ -37,6 +37,10 @@ type Host struct {
 	// Room says whether the kernel can hold so many nodes, those of all labs
 	// at once together; nil means that nobody asked.
 	Room func(nodes int) error
+	// Load loads a module of the kernel that nobody else uses; known is false
+	// for one that the kernel has not. It is nil where the kernel is the
+	// machine's, whose modules are not lvslab's to load.
+	Load func(ctx context.Context, module string) (known bool, err error)
 }
 
 // Run runs the labs of a job and emits their events. A returned error means
@@ -78,7 +82,7 @@ func Run(ctx context.Context, host Host, job wire.Job, emit func(wire.Event)) er
 		}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			r := &labRun{host: host, room: room, job: job, lab: lab, emit: send}
+			r := &labRun{host: host, room: room, job: job, lab: lab, emit: send, ports: new(node.Ports)}
 			if v := r.run(ctx); job.FailFast && v != wire.Pass && v != wire.Skip {
 				stop(errFailFast)
 			}
@@ -128,7 +132,7 @@ type labRun struct {
 	env     *env
 	stimuli stimuli
 	// ports are where the lab's requests come from.
-	ports node.Ports
+	ports *node.Ports
 }
 
 func (r *labRun) run(ctx context.Context) wire.Verdict {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lvslab/lvslab/runner/engine"
 	"github.com/lvslab/lvslab/runner/node"
+	"github.com/lvslab/lvslab/runner/node/tools"
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/topology"
 )
@@ -23,6 +24,7 @@ import (
 var update = flag.Bool("update", false, "write testdata/*.golden anew")
 
 func TestMain(m *testing.M) {
+	tools.Enter()
 	node.Main()
 	os.Exit(m.Run())
 }

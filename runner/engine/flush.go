@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -12,11 +13,15 @@ import (
 )
 
 // flush empties neighbour tables as `ip neigh flush all` does; no name means
-// every node. It goes round twice: while it empties one node's, another that
+// every node that runs. It goes round twice: while it empties one node's, another that
 // still waits for an answer may ask once more, by which the first learns anew.
 func (r *labRun) flush(nodes []string) error {
 	if len(nodes) == 0 {
-		nodes = r.env.lab.Nodes.Names()
+		// One that is switched off has none.
+		nodes = slices.DeleteFunc(r.env.lab.Nodes.Names(), func(name string) bool {
+			_, err := r.env.live(name)
+			return err != nil
+		})
 	}
 	families := []int{netlink.FAMILY_V4}
 	if r.env.lab.UsesIPv6() {

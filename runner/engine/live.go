@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/lvslab/lvslab/runner/live"
+	"github.com/lvslab/lvslab/runner/node"
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/scenarios"
 	"github.com/lvslab/lvslab/topology"
@@ -21,9 +22,12 @@ type Live struct {
 	host  Host
 	world *world
 	log   *journal
+	// ports are where requests of steps come from, through all runs: IPVS still
+	// knows the connections of those before.
+	ports node.Ports
 
-	// changing is held by what changes the lab, or runs steps in it.
-	changing sync.Mutex
+	// changing are the turns of what changes the lab, or runs steps in it.
+	changing turns
 
 	mu     sync.Mutex // guards what follows
 	lab    *scenarios.Lab
@@ -46,7 +50,7 @@ func Up(ctx context.Context, host Host, job wire.Job) (*Live, error) {
 	if len(labs) != 1 {
 		return nil, fmt.Errorf("wanted one lab to bring up, found %d", len(labs))
 	}
-	l := &Live{host: host, lab: labs[0], log: newJournal()}
+	l := &Live{host: host, lab: labs[0], log: newJournal(), changing: newTurns()}
 	if l.plan, err = l.lab.Plan(); err != nil {
 		return nil, err
 	}
@@ -62,7 +66,7 @@ func Up(ctx context.Context, host Host, job wire.Job) (*Live, error) {
 	if err := l.have(ctx, l.plan.AllNeeds()); err != nil {
 		return nil, err
 	}
-	w, err := l.newWorld(ctx)
+	w, err := l.newWorld()
 	if err != nil {
 		return nil, err
 	}
@@ -71,6 +75,7 @@ func Up(ctx context.Context, host Host, job wire.Job) (*Live, error) {
 		return nil, fmt.Errorf("setting the lab up: %w", explain(ctx, err))
 	}
 	l.world = up.world
+	go w.kernel.prepare() // for the first command
 	l.log.note("", "lab %s is up: %s", l.lab.Name, count(len(l.lab.Nodes), "node"))
 	return l, nil
 }
@@ -105,8 +110,8 @@ func (l *Live) state() (*scenarios.Lab, *scenarios.Plan, []live.Broken) {
 	return l.lab, l.plan, slices.Clone(l.faults)
 }
 
-// become brings the kernel to a plan with faults laid over it. Only one who holds
-// changing may call it. With dryRun it says what it would do.
+// become brings the kernel to a plan with faults laid over it. Only one whose turn
+// it is may call it. With dryRun it says what it would do.
 func (l *Live) become(ctx context.Context, plan *scenarios.Plan, faults []live.Broken, dryRun bool) (*live.Change, error) {
 	_, was, had := l.state()
 	ops, err := difference(was, had, plan, faults)
@@ -169,8 +174,11 @@ func (l *Live) Apply(ctx context.Context, a live.Apply) (*live.Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.changing.Lock()
-	defer l.changing.Unlock()
+	ctx, done, err := l.changing.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	was, _, faults := l.state()
 	// MAC addresses derive from the name.
 	if plan.Lab.Name != was.Name {
@@ -191,7 +199,7 @@ func (l *Live) Apply(ctx context.Context, a live.Apply) (*live.Change, error) {
 // Status implements live.Lab.
 func (l *Live) Status(context.Context) (*live.Status, error) {
 	lab, _, faults := l.state()
-	s := &live.Status{Lab: lab.Name, Title: lab.Title, Nodes: []string{}, Faults: faults}
+	s := &live.Status{Lab: lab.Name, Title: lab.Title, Nodes: []string{}, Faults: faults, Process: live.Measure()}
 	for _, name := range lab.Nodes.Names() {
 		n, err := l.world.live(name)
 		if err != nil {
@@ -203,9 +211,9 @@ func (l *Live) Status(context.Context) (*live.Status, error) {
 	return s, nil
 }
 
-// Close takes the lab down.
+// Close takes the lab down. It ends what changes the lab, or runs steps in it, and
+// waits for that.
 func (l *Live) Close() error {
-	l.changing.Lock()
-	defer l.changing.Unlock()
+	defer l.changing.last()()
 	return l.world.close()
 }

@@ -16,7 +16,8 @@ import (
 )
 
 // Capture implements live.Lab. It ends without an error when ctx ends or as many
-// packets were written as were asked for; packets that a slow reader lost are
+// packets were written as were asked for, and with one when the lab is taken
+// down; packets that a slow reader lost are
 // told by the stream's interface statistics (isb_ifdrop) and in the lab's log.
 // Devices of a node that is switched off are listened to when it is back.
 func (l *Live) Capture(ctx context.Context, c live.Capture, w io.Writer) error {
@@ -28,11 +29,16 @@ func (l *Live) Capture(ctx context.Context, c live.Capture, w io.Writer) error {
 		return err
 	}
 	lab, _, _ := l.state()
+	ctx, stop := l.changing.during(ctx)
+	defer stop()
 	stats, err := capture.Stream(ctx, w, taps, capture.StreamOptions{
 		Comment: lab.Name, Count: uint64(c.Count), NoOffloads: true,
 	})
 	if stats.Lost > 0 {
 		l.log.note("", "a capture lost %d packets beside the %d written: its reader was too slow", stats.Lost, stats.Packets)
+	}
+	if err == nil && errors.Is(context.Cause(ctx), errDown) {
+		return errDown
 	}
 	return err
 }

@@ -39,7 +39,7 @@ func (g *growing) bytes() []byte {
 // await polls until f is true.
 func await(t *testing.T, what string, f func() bool) {
 	t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !f(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("waited in vain for %s", what)
 		}
@@ -79,7 +79,7 @@ func capturing(t *testing.T, l *engine.Live, w io.Writer, links ...string) (end 
 
 func ping(t *testing.T, l *engine.Live, from, to string) {
 	t.Helper()
-	if out, err := l.InNode(t, from, "ping", "-c1", "-W5", to); err != nil {
+	if out, err := l.InNode(t, from, "ping", "-c1", "-W20", to); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 }

@@ -70,6 +70,34 @@ func (l *Live) running(name string) (*liveNode, error) {
 	return nil, unknownNode(name, lab)
 }
 
+// What is passed on at once of a program's output, in bytes, at first and when it
+// writes much: what is passed on in few words needs few turns.
+const (
+	copyLeast = 16 << 10
+	copyMost  = 1 << 20
+)
+
+// passOn copies until r ends.
+func passOn(w io.Writer, r io.Reader) error {
+	buf := make([]byte, copyLeast)
+	for {
+		n, err := r.Read(buf)
+		if n > 0 {
+			if _, werr := w.Write(buf[:n]); werr != nil {
+				return werr
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case n == len(buf) && n < copyMost:
+			buf = make([]byte, 2*n)
+		}
+	}
+}
+
 // attend passes on what goes into a program and comes out of it, until it ends.
 func attend(ctx context.Context, p *node.Process, tty bool, s live.Streams) (live.Exit, error) {
 	over := make(chan struct{})
@@ -112,7 +140,7 @@ func attend(ctx context.Context, p *node.Process, tty bool, s live.Streams) (liv
 			w = io.Discard
 		}
 		wg.Go(func() {
-			if _, err := io.Copy(w, r); err != nil && ctx.Err() == nil {
+			if err := passOn(w, r); err != nil && ctx.Err() == nil {
 				failed[i] = err
 				p.Close() // as SIGPIPE would
 			}

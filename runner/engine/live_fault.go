@@ -15,11 +15,14 @@ import (
 
 // Fault implements live.Lab.
 func (l *Live) Fault(ctx context.Context, f live.Fault) (*live.Change, error) {
-	l.changing.Lock()
-	defer l.changing.Unlock()
+	ctx, done, err := l.changing.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	lab, plan, faults := l.state()
 	s := breaking{lab: lab, ops: plan.Setup, faults: faults}
-	f, err := s.check(f)
+	f, err = s.check(f)
 	if err != nil {
 		return nil, misuse(err)
 	}
@@ -34,8 +37,11 @@ func (l *Live) Fault(ctx context.Context, f live.Fault) (*live.Change, error) {
 
 // Heal implements live.Lab.
 func (l *Live) Heal(ctx context.Context, h live.Heal) (*live.Change, error) {
-	l.changing.Lock()
-	defer l.changing.Unlock()
+	ctx, done, err := l.changing.take(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	lab, plan, faults := l.state()
 	healed, left, err := chosen(lab, faults, h.IDs)
 	if err != nil {

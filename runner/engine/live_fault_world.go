@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/lvslab/lvslab/runner/node"
@@ -30,8 +31,8 @@ func (w *world) newFiles(n *liveNode) (*node.Files, error) {
 
 // switchOff ends a node, and keeps its files for when it is made again.
 func (w *world) switchOff(n *liveNode) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.turn.Lock()
+	defer n.turn.Unlock()
 	errs := n.closeDaemons()
 	disk, err := n.files.SwitchOff()
 	if err == nil {
@@ -54,41 +55,53 @@ func (w *world) closeDisks() {
 	clear(w.disks)
 }
 
-// closeDaemons ends the node's daemons. The node is locked.
+// closeDaemons ends the node's daemons. The caller has the node's turn.
 func (n *liveNode) closeDaemons() []error {
+	n.mu.Lock()
+	daemons := slices.Collect(maps.Values(n.daemons))
+	clear(n.daemons)
+	n.mu.Unlock()
 	var errs []error
-	for _, d := range n.daemons {
+	for _, d := range daemons {
 		errs = append(errs, d.Close())
 	}
-	clear(n.daemons)
 	return errs
 }
 
 // hang stops a daemon of the node in its tracks, whichever is or will be running
 // under a name, or lets it go on.
 func (n *liveNode) hang(name string, on bool) error {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	n.turn.Lock()
+	defer n.turn.Unlock()
 	if !on {
-		delete(n.hung, name)
-		if d, ok := n.daemons[name].(serve.Pauser); ok {
-			_ = d.Resume() // one that has ended is none the worse
+		n.setHung(name, false)
+		d, _, _ := n.daemon(name)
+		if p, ok := d.(serve.Pauser); ok {
+			_ = p.Resume() // one that has ended is none the worse
 		}
 		return nil
 	}
 	if err := n.pause(name); err != nil {
 		return err
 	}
-	if n.hung == nil {
-		n.hung = make(map[string]bool)
-	}
-	n.hung[name] = true
+	n.setHung(name, true)
 	return nil
 }
 
-// pause stops a daemon that runs in its tracks. The node is locked.
+func (n *liveNode) setHung(name string, on bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.hung == nil {
+		n.hung = make(map[string]bool)
+	}
+	if n.hung[name] = on; !on {
+		delete(n.hung, name)
+	}
+}
+
+// pause stops a daemon that runs in its tracks. The caller has the node's turn.
 func (n *liveNode) pause(name string) error {
-	d, ok := n.daemons[name]
+	d, _, ok := n.daemon(name)
 	if !ok {
 		return nil // killed
 	}

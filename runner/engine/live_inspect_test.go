@@ -137,7 +137,7 @@ func TestInspectAsIP(t *testing.T) {
 	}
 	l := liveLab(t, twoNetworks)
 	// So that there is a neighbour.
-	if out, err := l.InNode(t, "client", "ping", "-c1", "-W5", "10.6.0.2"); err != nil {
+	if out, err := l.InNode(t, "client", "ping", "-c1", "-W20", "10.6.0.2"); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	_, nodes := inspect(t, l)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,12 +11,16 @@ import (
 	"github.com/lvslab/lvslab/scenarios"
 )
 
-// Run implements live.Lab. The steps meet the lab as it is, with its faults and
+// Run implements live.Lab. The lab's own steps begin with cold neighbour caches,
+// as in a lab that has just come up; otherwise the steps meet the lab as it is, with its faults and
 // with whatever was typed into its nodes by hand. What the steps' own changes
 // have done is taken back; what their commands did to files is not.
 func (l *Live) Run(ctx context.Context, a live.Run, emit func(wire.Event)) error {
-	l.changing.Lock()
-	defer l.changing.Unlock()
+	ctx, done, err := l.changing.take(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
 	lab, plan, _ := l.state()
 	if a.Steps != nil {
 		with, err := lab.WithSteps(a.Steps.Path, a.Steps.Data)
@@ -61,10 +66,20 @@ func (l *Live) Run(ctx context.Context, a live.Run, emit func(wire.Event)) error
 
 // steps runs a plan's steps and brings the lab back to its setup.
 func (l *Live) steps(ctx context.Context, lab *scenarios.Lab, plan *scenarios.Plan, a live.Run, send func(wire.Event)) (v wire.Verdict, message string) {
-	r := &labRun{host: l.host, job: wire.Job{Capture: a.Capture}, lab: lab, emit: send}
+	r := &labRun{host: l.host, job: wire.Job{Capture: a.Capture}, lab: lab, emit: send, ports: &l.ports}
 	r.env = newEnv(l.world, lab)
 	r.env.all = a.Capture
 	stands := &scenarios.Plan{Lab: lab, Setup: plan.Setup}
+	if a.Steps == nil {
+		// They were written for a lab in which nobody knows anybody yet.
+		if err := l.forget(ctx, plan); err != nil {
+			return wire.Broken, "having the nodes forget one another: " + explain(ctx, err).Error()
+		}
+	}
+	before, err := l.remember(ctx, plan.Steps)
+	if err != nil {
+		return wire.Broken, "looking at the lab before its steps: " + explain(ctx, err).Error()
+	}
 	v = wire.Pass
 	for i := range plan.Steps {
 		s := &plan.Steps[i]
@@ -76,10 +91,13 @@ func (l *Live) steps(ctx context.Context, lab *scenarios.Lab, plan *scenarios.Pl
 	}
 	r.stimuli.close()
 	r.env.close()
+	if l.changing.over() {
+		return wire.Broken, errDown.Error() // there is nothing to be brought back
+	}
 	// Also after an interrupt: the lab stays, and shall be what its file says.
 	back, cancel := context.WithTimeout(context.WithoutCancel(ctx), backWait)
 	defer cancel()
-	if err := l.back(back, stands, plan); err != nil {
+	if err := l.back(back, stands, plan, before); err != nil {
 		return wire.Broken, "bringing the lab back to what its file says: " + err.Error()
 	}
 	return v, ""
@@ -90,7 +108,7 @@ const backWait = 30 * time.Second
 
 // back takes back what steps have changed, and starts again the servers that
 // they have stopped.
-func (l *Live) back(ctx context.Context, stands, plan *scenarios.Plan) error {
+func (l *Live) back(ctx context.Context, stands, plan *scenarios.Plan, before *remembered) error {
 	_, _, faults := l.state()
 	ops, err := difference(stands, faults, plan, faults)
 	if err != nil {
@@ -106,5 +124,6 @@ func (l *Live) back(ctx context.Context, stands, plan *scenarios.Plan) error {
 			ops = append(ops, op)
 		}
 	}
-	return l.apply(ctx, plan.Lab, ops)
+	// The tables are what they were also where the rest cannot be had back.
+	return errors.Join(l.apply(ctx, plan.Lab, before.without(ops)), before.restore(ctx, l.world))
 }

@@ -19,8 +19,12 @@ type Running struct{ world *world }
 // daemons listen, its links have their carrier, and nothing has crossed its
 // wire. What a failed start has made is gone when it returns.
 func Start(ctx context.Context, plan *scenarios.Plan) (*Running, error) {
-	w := newWorld()
-	err := topology.ApplyAll(ctx, w, plan.Setup)
+	return startIn(ctx, newWorld(), plan)
+}
+
+// startIn is Start in a world that has no nodes yet.
+func startIn(ctx context.Context, w *world, plan *scenarios.Plan) (*Running, error) {
+	err := w.apply(ctx, plan.Setup)
 	if err == nil {
 		err = awaitLinks(ctx, w, plan.Lab)
 	}

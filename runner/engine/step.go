@@ -172,7 +172,7 @@ func did(a *scenarios.Action) []string {
 func (r *labRun) do(ctx context.Context, a *scenarios.Action) error {
 	switch {
 	case a.Changes():
-		if err := topology.ApplyAll(ctx, r.env.world, a.Ops); err != nil {
+		if err := r.env.apply(ctx, a.Ops); err != nil {
 			return err
 		}
 		if err := awaitNew(ctx, r.env.world, r.env.lab, a.Ops); err != nil {

@@ -49,7 +49,7 @@ func (r *labRun) request(ctx context.Context, q *scenarios.Request) error {
 		series.From = append(series.From, n.Namespace)
 	}
 	spec := specOf(q)
-	spec.Ports = &r.ports
+	spec.Ports = r.ports
 	if q.Background {
 		done := make(chan []assert.Reply, 1)
 		r.stimuli.background = append(r.stimuli.background, done)

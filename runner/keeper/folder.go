@@ -51,16 +51,26 @@ func folderName(name string) string { return strings.ReplaceAll(name, "/", "~") 
 
 func labName(folder string) string { return strings.ReplaceAll(folder, "~", "/") }
 
+// trusted are those roots that nobody but the caller can put anything into: in
+// /tmp another user may have made the one of our name.
+func trusted(env Env) []string {
+	return slices.DeleteFunc(roots(env), func(dir string) bool {
+		return private(filepath.Dir(dir)) != nil || private(dir) != nil
+	})
+}
+
 // makeRoot makes the first of the roots that can be made, for its owner alone.
 func makeRoot(env Env) (string, error) {
 	var errs []error
 	for _, dir := range roots(env) {
-		err := os.MkdirAll(dir, 0o700)
-		if err == nil {
-			err = private(filepath.Dir(dir))
-		}
-		if err == nil {
-			err = private(dir)
+		// Each is looked at before something is made in it: in /tmp it may be
+		// another user's, or a link to somewhere else.
+		own := filepath.Dir(dir)
+		err := os.MkdirAll(filepath.Dir(own), 0o700)
+		for _, d := range []string{own, dir} {
+			if err == nil {
+				err = ours(d)
+			}
 		}
 		if err == nil {
 			return dir, nil
@@ -68,6 +78,14 @@ func makeRoot(env Env) (string, error) {
 		errs = append(errs, err)
 	}
 	return "", fmt.Errorf("no folder for labs that are up; set XDG_STATE_HOME to one of yours: %w", errors.Join(errs...))
+}
+
+// ours makes a folder for its owner alone, unless it is there.
+func ours(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return private(dir)
 }
 
 // private makes sure that nobody but its owner, who is the caller, can enter a
@@ -98,7 +116,7 @@ type folder struct {
 
 // find looks for a lab's folder.
 func find(env Env, name string) (folder, bool) {
-	for _, root := range roots(env) {
+	for _, root := range trusted(env) {
 		f := folder{name: name, path: filepath.Join(root, folderName(name))}
 		if info, err := os.Lstat(f.path); err == nil && info.IsDir() && private(f.path) == nil {
 			return f, true
@@ -110,7 +128,7 @@ func find(env Env, name string) (folder, bool) {
 // folders are those of all labs, sorted by name.
 func folders(env Env) []folder {
 	var all []folder
-	for _, root := range roots(env) {
+	for _, root := range trusted(env) {
 		entries, err := os.ReadDir(root)
 		if err != nil {
 			continue

@@ -251,7 +251,9 @@ func (k *keeper) serve(conn net.Conn, lab live.Lab) {
 		case <-over:
 		}
 	}()
-	if err := live.Serve(ctx, conn, guarded{lab, k}, k); err != nil {
+	// Who is killed while it asks says no goodbye.
+	err := live.Serve(ctx, conn, guarded{lab, k}, k)
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) {
 		fmt.Fprintln(os.Stderr, err)
 	}
 }
@@ -260,7 +262,9 @@ func (k *keeper) serve(conn net.Conn, lab live.Lab) {
 func (k *keeper) Info() live.Info {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.info
+	i := k.info
+	i.Process = live.Measure()
+	return i
 }
 
 // Down implements live.Keeper.

@@ -1,10 +1,10 @@
 package keeper
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,15 +67,42 @@ func (f *folder) connect(ctx context.Context) (*live.Client, live.Info, error) {
 	if info.Ready.IsZero() {
 		return nil, info, &UpError{Info: info, Coming: true}
 	}
+	var c *live.Client
 	conn, err := f.dial(ctx)
-	if err != nil {
-		return nil, info, fmt.Errorf("reaching lab %s: %w (lvslab down %s ends it)", f.name, err, f.name)
+	if err == nil {
+		c, err = live.Dial(ctx, conn)
 	}
-	c, err := live.Dial(ctx, conn)
-	if err != nil {
-		return nil, info, fmt.Errorf("reaching lab %s: %w (lvslab down %s ends it)", f.name, err, f.name)
+	switch {
+	case err == nil:
+		return c, info, nil
+	case f.dies(ctx, err):
+		return nil, info, &DeadError{info}
 	}
-	return c, info, nil
+	return nil, info, fmt.Errorf("reaching lab %s: %w (lvslab down %s ends it)", f.name, err, f.name)
+}
+
+// dyingWait is how long a process that was killed may take from closing its sockets
+// to letting go of its lock: the last of its threads does that.
+const dyingWait = 200 * time.Millisecond
+
+// dies reports whether an error is that of a keeper that was killed while it was
+// being asked.
+func (f *folder) dies(ctx context.Context, err error) bool {
+	if !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, unix.EPIPE) && !errors.Is(err, io.EOF) {
+		return !f.alive()
+	}
+	ctx, cancel := context.WithTimeout(ctx, dyingWait)
+	defer cancel()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for f.alive() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return false
+		}
+	}
+	return true
 }
 
 // Entry is a lab in a list.
@@ -229,13 +256,19 @@ func signalKeeper(pid int, s unix.Signal) error {
 	defer unix.Close(fd)
 	// It is the process of the descriptor if it lives after this was read.
 	line, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(pid), "cmdline"))
-	if err != nil || !bytes.Contains(line, []byte(argument)) {
+	if err != nil || !isKeeper(line) {
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, s, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("ending the keeper, process %d: %w", pid, err)
 	}
 	return nil
+}
+
+// isKeeper reports whether a command line (proc_pid_cmdline(5)) is a keeper's.
+func isKeeper(line []byte) bool {
+	args := strings.Split(strings.TrimSuffix(string(line), "\x00"), "\x00")
+	return len(args) == 2 && args[1] == argument
 }
 
 // Log is what the keeper of a lab wrote, for when it cannot be asked any more.

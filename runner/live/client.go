@@ -84,9 +84,12 @@ type call struct {
 	ssh.Channel
 	// ended holds how it ended, after all of its output.
 	ended chan done
+	// left is closed when nobody waits for the other end any more.
+	left chan struct{}
 }
 
-// ask opens a channel and sends a request. The channel closes with ctx.
+// ask opens a channel and sends a request. The channel closes with ctx, and
+// goodbye later nobody waits for the other end any more.
 func (c *Client) ask(ctx context.Context, verb string, args any) (*call, func(), error) {
 	line, err := json.Marshal(args)
 	if err == nil {
@@ -98,11 +101,11 @@ func (c *Client) ask(ctx context.Context, verb string, args any) (*call, func(),
 	if ctx.Err() != nil {
 		return nil, nil, context.Cause(ctx)
 	}
-	channel, requests, err := c.conn.OpenChannel(channelType, nil)
+	channel, requests, err := c.open(ctx)
 	if err != nil {
-		return nil, nil, c.gone(err)
+		return nil, nil, err
 	}
-	a := &call{Channel: channel, ended: make(chan done, 1)}
+	a := &call{Channel: channel, ended: make(chan done, 1), left: make(chan struct{})}
 	go func() {
 		defer close(a.ended)
 		for r := range requests {
@@ -116,12 +119,15 @@ func (c *Client) ask(ctx context.Context, verb string, args any) (*call, func(),
 			_ = r.Reply(false, nil)
 		}
 	}()
-	stop := context.AfterFunc(ctx, func() { _ = channel.Close() })
+	stop := context.AfterFunc(ctx, func() {
+		time.AfterFunc(goodbye, func() { close(a.left) })
+		_ = channel.Close()
+	})
 	finish := func() {
 		stop()
 		_ = channel.Close()
 	}
-	if _, err := channel.Write(append(line, '\n')); err != nil {
+	if err := a.unlessLeft(ctx, func() error { _, err := channel.Write(append(line, '\n')); return err }); err != nil {
 		finish()
 		if ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
@@ -142,7 +148,12 @@ func (c *Client) gone(err error) error {
 
 // end is how a call ended; all of its output must have been read.
 func (a *call) end(ctx context.Context) (done, error) {
-	d, ok := <-a.ended
+	var d done
+	var ok bool
+	select {
+	case d, ok = <-a.ended:
+	case <-a.left:
+	}
 	switch {
 	case ctx.Err() != nil:
 		return d, context.Cause(ctx)
@@ -162,7 +173,7 @@ func (c *Client) stream(ctx context.Context, verb string, args any, w io.Writer)
 	}
 	defer finish()
 	_ = a.CloseWrite()
-	if _, err := io.Copy(w, a); err != nil && ctx.Err() == nil {
+	if err := a.copy(ctx, w, a); err != nil && ctx.Err() == nil {
 		return err
 	}
 	_, err = a.end(ctx)
@@ -222,8 +233,8 @@ func (c *Client) Exec(ctx context.Context, e Exec, s Streams) (Exit, error) {
 	// pipe would.
 	var wg sync.WaitGroup
 	var failed [2]error
-	wg.Go(func() { failed[0] = pass(s.Stdout, a, a) })
-	wg.Go(func() { failed[1] = pass(s.Stderr, a.Stderr(), a) })
+	wg.Go(func() { failed[0] = pass(ctx, s.Stdout, a, a) })
+	wg.Go(func() { failed[1] = pass(ctx, s.Stderr, a.Stderr(), a) })
 	wg.Wait()
 	d, err := a.end(ctx)
 	if werr := errors.Join(failed[0], failed[1]); werr != nil && ctx.Err() == nil {
@@ -239,13 +250,13 @@ func (c *Client) Exec(ctx context.Context, e Exec, s Streams) (Exit, error) {
 }
 
 // pass copies until the end. Where the writer fails, it closes the channel.
-func pass(w io.Writer, r io.Reader, c io.Closer) error {
+func pass(ctx context.Context, w io.Writer, r io.Reader, a *call) error {
 	if w == nil {
 		w = io.Discard
 	}
-	_, err := io.Copy(w, r)
+	err := a.copy(ctx, w, r)
 	if err != nil {
-		_ = c.Close()
+		_ = a.Close()
 	}
 	return err
 }

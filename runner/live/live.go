@@ -36,8 +36,9 @@ type Lab interface {
 	// Apply brings the lab to what another text of its file says.
 	Apply(ctx context.Context, a Apply) (*Change, error)
 	// Run does steps in the lab as it stands, and takes back what they have
-	// changed in it: they can be run as often as wanted. The events are those
-	// of a run of the lab, from LabStarted to LabFinished.
+	// changed in it: they can be run as often as wanted. Before the lab's own
+	// steps its nodes forget one another: neighbours, and connections. The
+	// events are those of a run of the lab, from LabStarted to LabFinished.
 	Run(ctx context.Context, r Run, emit func(wire.Event)) error
 	// Capture writes packets as pcapng, each as soon as it was seen, until ctx
 	// ends or as many were seen as were asked for.
@@ -100,6 +101,8 @@ type Status struct {
 	Faults []Broken `json:"faults,omitempty"`
 	// Troubles are what is broken, and not on purpose: a daemon that ended.
 	Troubles []string `json:"troubles,omitempty"`
+	// Process is what the process takes that runs the lab, in its kernel.
+	Process Gauges `json:"process"`
 }
 
 // Logs says whose log is asked for.
@@ -178,4 +181,6 @@ type Info struct {
 	// Dead says why the lab is no more, though its keeper is: its guest ended.
 	// Empty means that it lives.
 	Dead string `json:"dead,omitempty"`
+	// Process is what the keeper takes; nothing where it cannot be asked.
+	Process Gauges `json:"process,omitzero"`
 }

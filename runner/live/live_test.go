@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,21 +238,26 @@ func TestFlood(t *testing.T) {
 
 // TestLeave shows that what was asked for ends with the one who asked.
 func TestLeave(t *testing.T) {
-	ended := make(chan struct{})
+	began, ended := make(chan struct{}), make(chan struct{})
 	lab := fake{exec: func(ctx context.Context, _ live.Exec, _ live.Streams) (live.Exit, error) {
+		close(began)
 		<-ctx.Done()
 		close(ended)
 		return live.Exit{}, context.Cause(ctx)
 	}}
 	c := ask(t, lab, false)
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if _, err := c.Exec(ctx, live.Exec{}, live.Streams{}); !errors.Is(err, context.DeadlineExceeded) {
+	why := errors.New("enough of it")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	go func() {
+		<-began
+		cancel(why)
+	}()
+	if _, err := c.Exec(ctx, live.Exec{}, live.Streams{}); !errors.Is(err, why) {
 		t.Errorf("Exec: %v", err)
 	}
 	select {
 	case <-ended:
-	case <-time.After(10 * time.Second):
+	case <-time.After(time.Minute):
 		t.Error("the program still runs")
 	}
 	// A capture ends with its reader.
@@ -309,4 +315,57 @@ func TestStrangers(t *testing.T) {
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "greeting the lab") {
 		t.Errorf("Serve: %v", err)
 	}
+}
+
+// TestStandsStill shows that whoever asks a lab that stands still, before the
+// channel is open or after, waits no longer than they want to.
+func TestStandsStill(t *testing.T) {
+	for _, greeted := range []bool{false, true} {
+		ours, theirs := pair(t)
+		began := make(chan struct{})
+		lab := fake{exec: func(context.Context, live.Exec, live.Streams) (live.Exit, error) {
+			close(began)
+			select {}
+		}}
+		still := &stillness{Conn: theirs, over: make(chan struct{})}
+		go func() { _ = live.Serve(t.Context(), still, lab, nil) }() // it never ends: its lab does not
+		c, err := live.Dial(t.Context(), ours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		why := errors.New("enough of it")
+		ctx, cancel := context.WithCancelCause(t.Context())
+		if greeted {
+			go func() {
+				<-began
+				still.begin()
+				cancel(why)
+			}()
+		} else {
+			still.begin()
+			time.AfterFunc(50*time.Millisecond, func() { cancel(why) })
+		}
+		if _, err := c.Exec(ctx, live.Exec{}, live.Streams{}); !errors.Is(err, why) {
+			t.Errorf("greeted %t: %v", greeted, err)
+		}
+		c.Close()
+		close(still.over)
+	}
+}
+
+// stillness is a connection that nothing more is read from once it has begun.
+type stillness struct {
+	net.Conn
+	still atomic.Bool
+	over  chan struct{}
+}
+
+func (s *stillness) begin() { s.still.Store(true) }
+
+func (s *stillness) Read(p []byte) (int, error) {
+	n, err := s.Conn.Read(p)
+	if s.still.Load() {
+		<-s.over
+	}
+	return n, err
 }

@@ -1,9 +1,11 @@
 package live
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -58,7 +60,11 @@ type done struct {
 	Exit  *Exit  `json:"exit,omitempty"`
 }
 
-// maxDone bounds an error's text, so that it fits into one packet of SSH's.
+// maxPacket bounds what tells of the end, in bytes: package ssh sends no packet of
+// more than 256 KiB, and its own words take some of that.
+const maxPacket = 200 << 10
+
+// maxDone bounds an error's text, in bytes.
 const maxDone = 60 << 10
 
 func newDone(exit *Exit, err error) []byte {
@@ -66,13 +72,18 @@ func newDone(exit *Exit, err error) []byte {
 	if err != nil {
 		var list source.List
 		var one *source.Error
-		d.Usage = errors.As(err, &list) || errors.As(err, &one)
+		var asked *AskError // of a lab that is asked by way of another
+		d.Usage = errors.As(err, &list) || errors.As(err, &one) || errors.As(err, &asked) && asked.Usage
 		d.Error = err.Error()
 		if len(d.Error) > maxDone {
 			d.Error = d.Error[:maxDone] + "…"
 		}
 	}
-	b, _ := json.Marshal(d) // of strings and numbers
+	b, _ := json.Marshal(d)  // of strings and numbers
+	for len(b) > maxPacket { // in JSON, a character may take six bytes
+		d.Error = d.Error[:len(d.Error)/2] + "…"
+		b, _ = json.Marshal(d)
+	}
 	return b
 }
 
@@ -101,10 +112,35 @@ func checkVersion(got int) error {
 // only a machine that stands still needs long.
 const handshakeWait = 20 * time.Second
 
+// pool is crypto/rand in larger draughts. Every packet takes some for its padding,
+// and each time to ask the kernel is dear in a guest.
+type pool struct {
+	mu   sync.Mutex
+	buf  [1024]byte
+	left int
+}
+
+func (r *pool) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n := range p {
+		if r.left == 0 {
+			if _, err := rand.Read(r.buf[:]); err != nil {
+				return n, err
+			}
+			r.left = len(r.buf)
+		}
+		r.left--
+		p[n], r.buf[r.left] = r.buf[r.left], 0 // never twice
+	}
+	return len(p), nil
+}
+
 // algorithms of a connection that never leaves the machine: the cheapest that
 // both ends have.
 func algorithms() ssh.Config {
 	return ssh.Config{
+		Rand:         &pool{},
 		KeyExchanges: []string{ssh.KeyExchangeCurve25519},
 		Ciphers:      []string{ssh.CipherAES128GCM},
 		MACs:         []string{ssh.HMACSHA256ETM},

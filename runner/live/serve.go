@@ -3,6 +3,7 @@ package live
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -11,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -123,7 +126,15 @@ func (s signals) listen(requests <-chan *ssh.Request) {
 	}
 }
 
-func (s server) answer(ctx context.Context, r *bufio.Reader, channel ssh.Channel, in signals) (*Exit, error) {
+// answer is what came of a request. A mistake of lvslab's own in one is told to who
+// asked, and to the log: it must not end the lab, and what others do in it.
+func (s server) answer(ctx context.Context, r *bufio.Reader, channel ssh.Channel, in signals) (exit *Exit, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			fmt.Fprintf(os.Stderr, "lvslab: panic: %v\n%s", why, debug.Stack())
+			exit, err = nil, fmt.Errorf("a mistake of lvslab's own, which its log has in full: %v", why)
+		}
+	}()
 	line, err := readLine(r)
 	if err != nil {
 		return nil, err
@@ -227,12 +238,15 @@ func answer[T any](w io.Writer, v *T, err error) error {
 	return json.NewEncoder(w).Encode(v)
 }
 
-// run passes events on. A client that does not take them ends the run.
+// run passes events on. A client that has gone, or takes none for too long, ends
+// the run.
 func (s server) run(ctx context.Context, r Run, w io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	events := wire.NewWriter(w)
-	return s.lab.Run(ctx, r, func(e wire.Event) {
+	out := newSpool(w, maxSpool)
+	defer func() { _ = out.end() }() // after a panic, too
+	events := wire.NewWriter(out)
+	err := s.lab.Run(ctx, r, func(e wire.Event) {
 		if e.Time.IsZero() {
 			e.Time = time.Now().UTC()
 		}
@@ -240,4 +254,5 @@ func (s server) run(ctx context.Context, r Run, w io.Writer) error {
 			cancel(err)
 		}
 	})
+	return cmp.Or(err, out.end())
 }

@@ -108,7 +108,9 @@ func TestLabInGuest(t *testing.T) {
 		err := l.Run(t.Context(), live.Run{}, func(e wire.Event) {
 			mu.Lock()
 			defer mu.Unlock()
-			last = e
+			if last = e; e.Kind == wire.StepFinished && e.Verdict != wire.Pass {
+				t.Logf("%+v", *e.Step)
+			}
 		})
 		if err != nil || last.Kind != wire.LabFinished || last.Verdict != wire.Pass {
 			t.Errorf("its steps: %v, %+v", err, last)
@@ -160,7 +162,7 @@ func TestGuestEnds(t *testing.T) {
 	killKernels(t)
 	select {
 	case <-s.Ended():
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the guest's end is not noticed")
 	}
 	var dead *machine.GuestError
