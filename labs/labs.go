@@ -56,6 +56,7 @@ type chapter struct {
 // chapters is the index.
 func chapters() []chapter {
 	return []chapter{
+		{"tutorial", []string{"machines"}},
 		{"dr", []string{"arp-race", "arptables", "sysctl", "half-suppressed", "as-printed", "save-restore", "behind-router"}},
 		{"tun", []string{"from-dr", "arp-race", "rp-filter", "prefix-24", "across-networks", "mtu"}},
 		{"nat", []string{"two-networks", "ip-forward", "no-return-route", "client-inside"}},
