@@ -22,7 +22,9 @@ import (
 
 func TestMain(m *testing.M) {
 	node.Main()
-	guest.Main(race)
+	bareLineInit()
+	forkLoop()
+	guest.Become(guest.Jobs{Run: race, Up: guest.UpLab})
 	code := m.Run()
 	results.print()
 	os.Exit(code)

@@ -32,7 +32,7 @@ const (
 // autoload lets the kernel load modules by itself from now on.
 func (l *loader) autoload() error {
 	if _, err := os.Stat(programPath); err != nil {
-		return nil // the program cannot be seen: modules are loaded beforehand
+		return nil //nolint:nilerr // the program cannot be seen: modules are loaded beforehand
 	}
 	if err := os.Symlink(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), l.dir), autoloadModules); err != nil {
 		return err

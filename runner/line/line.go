@@ -21,7 +21,7 @@ const (
 	// ToGuest is half of the burst that stops the line of User-Mode Linux.
 	ToGuest = 2048
 	// ToHost is more than a guest writes while it waits for credits.
-	ToHost = 1 << 20
+	ToHost = 4 << 20
 	// MinWindow and MaxWindow bound Options.Send and Options.Receive.
 	MinWindow = 256
 	MaxWindow = 8 << 20
@@ -48,9 +48,6 @@ type Conn struct {
 	o  Options
 
 	writing sync.Mutex // held by Write, whose frames belong together
-	frame   []byte     // Write's
-
-	wire sync.Mutex // held while one frame is written
 
 	mu         sync.Mutex // guards what follows
 	news       *sync.Cond // something of what follows has changed
@@ -62,6 +59,12 @@ type Conn struct {
 	writeUntil deadline
 	heard      bool // since watch looked last
 	err        error
+	// out is what is to be written next; writingOut says that more is being
+	// written. outNews is news of these, which who reads need not wake for.
+	out        []byte
+	writingOut bool
+	failed     error // of a write
+	outNews    *sync.Cond
 
 	// control wakes the goroutine that sends credits.
 	control chan struct{}
@@ -80,9 +83,10 @@ func New(rw io.ReadWriteCloser, o Options) *Conn {
 		}
 	}
 	c := &Conn{rw: rw, o: o, control: make(chan struct{}, 1), done: make(chan struct{})}
-	c.news = sync.NewCond(&c.mu)
+	c.news, c.outNews = sync.NewCond(&c.mu), sync.NewCond(&c.mu)
 	c.readUntil.news, c.writeUntil.news = c.news, c.news
 	go c.receive()
+	go c.write()
 	go c.answer()
 	if o.Silence > 0 {
 		go c.watch()
@@ -114,6 +118,13 @@ func (c *Conn) Err() error {
 // Close implements net.Conn. What Write has returned from is on its way; what
 // came and was not read is lost.
 func (c *Conn) Close() error {
+	late := time.AfterFunc(drain, func() { c.end(net.ErrClosed) })
+	defer late.Stop()
+	c.mu.Lock()
+	for (len(c.out) > 0 || c.writingOut) && c.err == nil && c.failed == nil {
+		c.outNews.Wait()
+	}
+	c.mu.Unlock()
 	c.end(net.ErrClosed)
 	return nil
 }
@@ -126,6 +137,7 @@ func (c *Conn) end(why error) {
 		c.err = why
 		close(c.done)
 		c.news.Broadcast()
+		c.outNews.Broadcast()
 	}
 	c.mu.Unlock()
 	if first {

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Write implements net.Conn. It returns when all of p has been passed to the
-// stream, for which the other side must take what it gets.
+// Write implements net.Conn. It returns when all of p is on its way, for which the
+// other side must take what it gets.
 func (c *Conn) Write(p []byte) (int, error) {
 	c.writing.Lock()
 	defer c.writing.Unlock()
@@ -23,8 +23,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		if n == 0 {
 			return done, nil
 		}
-		c.frame = append(appendHeader(c.frame[:0], frame{dataFrame, n}), p[done:done+n]...)
-		if err := c.put(c.frame); err != nil {
+		if err := c.put(frame{dataFrame, n}, p[done:done+n]); err != nil {
 			return done, err
 		}
 		done += n
@@ -61,20 +60,57 @@ func (c *Conn) admit(size int) (int, error) {
 // its way to this side.
 const drain = time.Second
 
-// put writes a frame that has been counted as in flight. An error is the end of
-// the line, but what came before it is still to be read.
-func (c *Conn) put(frame []byte) error {
-	c.wire.Lock()
-	defer c.wire.Unlock()
-	_, err := c.rw.Write(frame)
-	if err == nil {
-		return nil
+// put sends a frame that has been counted as in flight, which bounds what waits
+// here. What comes together is written at once: a turn of a serial line is dear.
+func (c *Conn) put(f frame, data []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failed != nil {
+		return c.failed
 	}
-	if ended := c.Err(); errors.Is(ended, net.ErrClosed) {
-		return ended
+	if errors.Is(c.err, net.ErrClosed) {
+		return c.err
 	}
-	time.AfterFunc(drain, func() { c.end(err) })
-	return err
+	c.out = append(appendHeader(c.out, f), data...)
+	if !c.writingOut {
+		c.outNews.Broadcast()
+	}
+	return nil
+}
+
+// write passes what was put to the stream until the line ends. An error is the
+// end of the line, but what came before it is still to be read.
+func (c *Conn) write() {
+	var spare []byte
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		for len(c.out) == 0 && c.err == nil {
+			c.outNews.Wait()
+		}
+		if c.err != nil {
+			return
+		}
+		batch := c.out
+		c.out = spare[:0]
+		c.writingOut = true
+		c.mu.Unlock()
+		_, err := c.rw.Write(batch)
+		spare = batch
+		c.mu.Lock()
+		c.writingOut = false
+		if err == nil {
+			if len(c.out) == 0 {
+				c.outNews.Broadcast() // Close may wait for that
+			}
+			continue
+		}
+		c.outNews.Broadcast()
+		if c.failed = err; !errors.Is(c.err, net.ErrClosed) {
+			time.AfterFunc(drain, func() { c.end(err) })
+		}
+		return
+	}
 }
 
 // answer sends credits and beats until the line ends.
@@ -96,7 +132,7 @@ func (c *Conn) answer() {
 		case <-beat:
 			f, ok = c.beat()
 		}
-		if ok && c.put(appendHeader(nil, f)) != nil {
+		if ok && c.put(f, nil) != nil {
 			return
 		}
 	}

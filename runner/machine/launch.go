@@ -78,6 +78,7 @@ func launch(ctx context.Context, c Spec, rung Rung) (_ *guest, err error) {
 	}
 	g.line = line[0]
 	defer line[1].Close()
+	widen(line[1])
 	control, err := pair(unix.SOCK_SEQPACKET)
 	if err != nil {
 		return nil, err
@@ -289,6 +290,18 @@ func (g *guest) release() {
 	}
 	if g.cpu != nil {
 		g.cpu.release()
+	}
+}
+
+// lineBytes is what may wait between a guest and who reads it, in bytes: each time
+// that a guest waits for room costs it a turn.
+const lineBytes = 4 << 20
+
+// widen gives a socket room for what is written to it. Only root gets more than
+// net.core.wmem_max, socket(7).
+func widen(f *os.File) {
+	if err := unix.SetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, lineBytes); err != nil {
+		_ = unix.SetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_SNDBUF, lineBytes)
 	}
 }
 

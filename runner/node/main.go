@@ -131,6 +131,9 @@ func become(limit int) error {
 		return fmt.Errorf("mount /proc: %w", err)
 	}
 	boundPids("proc", 2*limit)
+	if err := mendCPUInfo("proc"); err != nil {
+		return err
+	}
 	// What is below /proc/sys/net is the network namespace's; all else there
 	// is the machine's and becomes read-only.
 	const net = "proc/sys/net"

@@ -91,7 +91,10 @@ func (o *output) read(p []byte) (int, error) {
 		}
 		_ = o.file.SetReadDeadline(time.Now().Add(quiet - o.waited))
 	}
-	start := time.Now()
+	var start time.Time
+	if after { // to ask for the time takes a guest as long as a small read
+		start = time.Now()
+	}
 	n, err := o.file.Read(p)
 	if after {
 		o.late += n
@@ -148,8 +151,15 @@ func pipe() (r, w int, err error) {
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
 		return -1, -1, os.NewSyscallError("pipe2", err)
 	}
+	// A user may be at the end of what pipes may hold (pipe(7)); a smaller one
+	// works as well, with more turns.
+	_, _ = unix.FcntlInt(uintptr(ends[0]), unix.F_SETPIPE_SZ, pipeBytes)
 	return ends[0], ends[1], nil
 }
+
+// pipeBytes is what a program's pipe holds: more than by itself, since each turn
+// between writer and reader is dear in a guest.
+const pipeBytes = 1 << 20
 
 // ours makes a file of the end of a pipe that stays here. The other end must not
 // be os.Pipe's: that makes both ends such that do not block, and few programs

@@ -113,7 +113,7 @@ func TestTerminalHangsUp(t *testing.T) {
 	s.say("nohup sleep 4000 >/dev/null 2>&1 &\n")
 	s.expect("]# ")
 	s.say("sleep 5000\n")
-	line(f, t, "until pgrep -f '[s]leep 5000'; do sleep 0.01; done").finish()
+	line(f, t, "until pgrep -f '^sleep 4000' && pgrep -f '^sleep 5000'; do sleep 0.01; done").finish() // nohup has done its part
 	s.Close()
 	if ended, err := s.Wait(); err != nil || ended == (Ended{}) {
 		t.Errorf("%+v, %v", ended, err)
