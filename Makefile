@@ -12,11 +12,11 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # What the tests compare lvslab with.
 TOOLS := iproute2 ipvsadm arptables iptables nftables curl tcpdump procps busybox python3 kmod util-linux \
-	iputils-ping bind9-dnsutils netcat-openbsd ncat qemu-system-x86
+	iputils-ping bind9-dnsutils netcat-openbsd ncat qemu-system-x86 vim-tiny less
 
 export CGO_ENABLED = 0
 
-.PHONY: build run test check lint bench fuzz tools kernel clean help
+.PHONY: build run test check lint bench soak fuzz tools kernel clean help
 
 help: ## what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -53,6 +53,10 @@ lint:
 
 bench: tools kernel ## speed, as ratios measured side by side
 	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 15m ./runner/bench
+
+SOAK ?= 10m
+soak: tools kernel ## keep a lab up under load for SOAK, and watch that nothing grows
+	LVSLAB_SOAK=$(SOAK) $(GO) test -count 1 -timeout 2h -v -run '^TestSoak$$' ./cmd/lvslab
 
 FUZZTIME ?= 20s
 fuzz: ## every parser, FUZZTIME each

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -82,7 +84,9 @@ func editedFile(info live.Info, args []string) (wire.File, string, error) {
 	path := info.File
 	if len(args) > 0 {
 		path = args[0]
-	} else if _, err := os.Stat(path); !filepath.IsAbs(path) || err != nil {
+	} else if _, err := os.Stat(path); filepath.IsAbs(path) && errors.Is(err, fs.ErrNotExist) {
+		return wire.File{}, "", usageError{fmt.Errorf("lab %s came from %s, which is there no more; name another file: lvslab apply %s FILE", info.Name, path, shellWord(info.Name))}
+	} else if !filepath.IsAbs(path) || err != nil {
 		return wire.File{}, "", usageError{fmt.Errorf("lab %s came from %s, which is not a file that can be edited here; name one: lvslab apply %s FILE", info.Name, path, shellWord(info.Name))}
 	}
 	sel := pick([]string{path})

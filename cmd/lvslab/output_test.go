@@ -7,6 +7,9 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/lvslab/lvslab/runner/keeper"
+	"github.com/lvslab/lvslab/runner/live"
 )
 
 func TestVisible(t *testing.T) {
@@ -86,6 +89,22 @@ func TestOutlet(t *testing.T) {
 	}
 	if want := "lvslab: writing to standard output: full\n"; errs.String() != want {
 		t.Errorf("stderr %q, want %q", errs.String(), want)
+	}
+	// The status of a program in a node is never mistaken for lvslab's.
+	a := &app{out: o, err: &errs, exit: exitNoProgram}
+	if got := a.status(nil); got != exitNoProgram {
+		t.Errorf("exit status of exec %d, want %d", got, exitNoProgram)
+	}
+}
+
+// A folder that a crash of the machine has left empty tells nothing of its lab.
+func TestPsOfNothing(t *testing.T) {
+	var out strings.Builder
+	a := &app{out: &outlet{w: &out, full: func() {}}}
+	a.printPs([]keeper.Entry{{Info: live.Info{Name: "old"}, Err: &keeper.DeadError{}}})
+	want := "LAB  AGE  NODES  KERNEL  HEALTH\nold  -    -      -       dead: its keeper was killed, or the machine was started anew\n"
+	if out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
 	}
 }
 

@@ -117,7 +117,11 @@ func (a *app) printPs(list []keeper.Entry) {
 		if kernel == "" {
 			kernel = "-"
 		}
-		rows = append(rows, []string{e.Info.Name, age(time.Since(e.Info.Started)), nodes, kernel, word})
+		since := "-" // where the lab's folder does not say it
+		if !e.Info.Started.IsZero() {
+			since = age(time.Since(e.Info.Started))
+		}
+		rows = append(rows, []string{e.Info.Name, since, nodes, kernel, word})
 	}
 	a.printTable(rows)
 }

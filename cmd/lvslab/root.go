@@ -109,6 +109,9 @@ func (a *app) status(err error) int {
 		if !errors.Is(werr, syscall.EPIPE) {
 			a.complain("lvslab: writing to standard output: %v", werr)
 		}
+		if a.exit == exitNoProgram {
+			return exitNoProgram // of a program in a node, whose status nobody knows then
+		}
 		return exitBroken
 	}
 	var list source.List
@@ -176,6 +179,8 @@ does. Where the running kernel cannot do it, lvslab boots one that can.`,
 		Example: `  lvslab doctor                 what this machine can run, and what it lacks
   lvslab list                   the labs that come with lvslab
   lvslab run dr/arptables       run one of them
+  lvslab up dr/arptables        or bring it up, to walk around in it
+  lvslab shell dr/arptables client
   lvslab check my.yaml          look for mistakes in a lab of your own`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -184,10 +189,10 @@ does. Where the running kernel cannot do it, lvslab boots one that can.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
-	root.AddCommand(a.runCmd(), a.planCmd(), a.checkCmd(), a.listCmd(), a.doctorCmd(), a.kernelCmd(), a.versionCmd(),
-		a.upCmd(), a.downCmd(), a.psCmd(), a.execCmd(), a.shellCmd(), a.logsCmd(), a.applyCmd())
-	root.AddCommand(a.faultCmd(), a.healCmd())
-	root.AddCommand(a.inspectCmd(), a.captureCmd(), a.graphCmd())
+	addGroup(root, "Labs", a.listCmd(), a.runCmd(), a.checkCmd(), a.planCmd())
+	addGroup(root, "Labs that stay up", a.upCmd(), a.downCmd(), a.psCmd(), a.shellCmd(), a.execCmd(), a.applyCmd(),
+		a.faultCmd(), a.healCmd(), a.inspectCmd(), a.graphCmd(), a.captureCmd(), a.logsCmd())
+	addGroup(root, "This machine", a.doctorCmd(), a.kernelCmd(), a.versionCmd())
 	root.SetHelpCommand(a.helpCmd(root))
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
@@ -205,6 +210,15 @@ does. Where the running kernel cannot do it, lvslab boots one that can.`,
 	}
 	wrapArgs(root)
 	return root
+}
+
+// addGroup adds verbs that the help names together, below a title.
+func addGroup(root *cobra.Command, title string, verbs ...*cobra.Command) {
+	root.AddGroup(&cobra.Group{ID: title, Title: title + ":"})
+	for _, c := range verbs {
+		c.GroupID = title
+	}
+	root.AddCommand(verbs...)
 }
 
 // helpCmd is cobra's, but that a word it does not know is a mistake.
@@ -267,12 +281,24 @@ func wrapArgs(c *cobra.Command) {
 			if err == nil || errors.As(err, &usage) {
 				return err
 			}
+			if text := err.Error(); strings.Contains(text, "arg(s)") || strings.HasPrefix(text, "unknown command") {
+				// Cobra counts what is missing, and does not name it.
+				err = fmt.Errorf("wanted %s, %s", strings.TrimSuffix(c.UseLine(), " [flags]"), found(args))
+			}
 			return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 		}
 	}
 	for _, sub := range c.Commands() {
 		wrapArgs(sub)
 	}
+}
+
+// found tells of the arguments that came instead of those wanted.
+func found(args []string) string {
+	if len(args) == 0 {
+		return "found nothing after it"
+	}
+	return fmt.Sprintf("found %.200s", fmt.Sprintf("%q", args))
 }
 
 // completeLabs offers the shipped labs and their chapters.

@@ -32,7 +32,9 @@ something that the lab needs).
 
 With --in it does steps in a lab that is up (lvslab up), as it stands: the lab's
 own, or those of files that hold steps and nothing else. What the steps change
-in the lab is taken back at their end, so that they can be done again.
+in the lab is taken back at their end, so that they can be done again. Before the
+lab's own steps its nodes forget one another, as when it had just come up:
+neighbours, connections and what was counted of them.
 
 Exit status: 0 all passed; 1 something failed; 2 wrong usage or an invalid lab
 file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lvslab/lvslab/runner/live"
@@ -50,7 +51,8 @@ func (a *app) runIn(ctx context.Context, o inLab) error {
 	}
 	send(wire.Event{
 		Kind: wire.RunStarted, Kernel: conn.Info.Kernel, Backend: conn.Info.Backend,
-		Message: fmt.Sprintf("kernel: %s, where %s has been up for %s", conn.Info.Kernel, conn.Info.Name, age(time.Since(conn.Info.Ready))),
+		Message: fmt.Sprintf("kernel: %s, where %s has been up for %s", conn.Info.Kernel, conn.Info.Name, age(time.Since(conn.Info.Ready))) +
+			brokenNow(ctx, conn.Lab),
 	})
 	var counts wire.Counts
 	worst := wire.Pass
@@ -94,3 +96,17 @@ func readStepFiles(paths []string) ([]*wire.File, error) {
 
 // errOnlyOwnKernel refuses flags that say how a lab is made, where it is up.
 var errOnlyOwnKernel = errors.New("--in runs steps in a lab that is up: its kernel, and what is left out or set in it, were chosen by lvslab up")
+
+// brokenNow reminds of what is broken on purpose, which may well be why a step
+// fails; "" if nothing is. A lab that does not answer tells so when it is run in.
+func brokenNow(ctx context.Context, lab live.Lab) string {
+	s, err := lab.Status(ctx)
+	if err != nil || len(s.Faults) == 0 {
+		return ""
+	}
+	ids := make([]string, len(s.Faults))
+	for i, f := range s.Faults {
+		ids[i] = f.ID
+	}
+	return "\n" + healthFaulty + ": " + strings.Join(ids, ", ")
+}

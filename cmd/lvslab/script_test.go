@@ -60,6 +60,14 @@ func setupScript(e *testscript.Env) error {
 		return err
 	}
 	e.Setenv("LVSLAB", program)
+	// A script that fails in its middle leaves nothing up.
+	state := filepath.Join(e.WorkDir, "state")
+	e.Setenv("XDG_STATE_HOME", state)
+	e.Defer(func() {
+		down := exec.Command(program, "down", "--all")
+		down.Env = append(os.Environ(), "XDG_STATE_HOME="+state)
+		_ = down.Run() // mostly there is none
+	})
 	if k, err := kernel.Find(os.Getenv); err == nil {
 		e.Setenv("LVSLAB_UML", k.Image)
 		e.Setenv("LVSLAB_UML_MODULES", k.Modules)
@@ -144,6 +152,8 @@ func cmdStatus(ts *testscript.TestScript, neg bool, args []string) {
 // it was taken. How many ops a lab has is for the tests of plans.
 var (
 	ops       = regexp.MustCompile(`\b\d+ ops\b`)
+	hours     = regexp.MustCompile(`since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d`)
+	guests    = regexp.MustCompile(`Linux \S+ \(User-Mode Linux\)`)
 	times     = regexp.MustCompile(` *\b\d+(\.\d+)? m?s\b`)
 	kernels   = regexp.MustCompile(`(?m)^kernel: .*$`)
 	jsonTimes = regexp.MustCompile(`"(time|seconds|kernel|message)":("[^"]*"|[0-9.e-]+)`)
@@ -157,6 +167,8 @@ func cmdNormalise(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	text := ts.ReadFile(args[0])
 	text = times.ReplaceAllString(text, " TIME")
+	text = hours.ReplaceAllString(text, "since TIME")
+	text = guests.ReplaceAllString(text, "KERNEL")
 	text = ops.ReplaceAllString(text, "N ops")
 	text = kernels.ReplaceAllString(text, "kernel: KERNEL")
 	text = jsonTimes.ReplaceAllString(text, `"$1":"ANY"`)
@@ -180,7 +192,7 @@ func cmdInterrupt(ts *testscript.TestScript, neg bool, args []string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, ts.Getenv("LVSLAB"), args[3:]...)
 	cmd.Dir = ts.MkAbs(".")
-	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "LVSLAB_UML", "LVSLAB_UML_MODULES", "LVSLAB_QEMU_KERNEL", "LVSLAB_QEMU_MODULES"} {
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_STATE_HOME", "LVSLAB_UML", "LVSLAB_UML_MODULES", "LVSLAB_QEMU_KERNEL", "LVSLAB_QEMU_MODULES"} {
 		cmd.Env = append(cmd.Env, name+"="+ts.Getenv(name))
 	}
 	var once sync.Once

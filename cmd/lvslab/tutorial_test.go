@@ -1,25 +1,10 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 )
-
-// machines are the tutorial's, with nothing done to them yet but what its reader
-// has done before it begins: they have their addresses, and the kernel's settings
-// are those of its time.
-const machines = `title: The tutorial's four machines
-networks: {lan: 172.25.12.0/24}
-sysctls: {net.ipv4.conf.all.rp_filter: 1}
-nodes:
-  client:   {links: {eth0: lan 172.25.12.250/24}}
-  director: {links: {eth0: lan 172.25.12.1/24}}
-  web1:     {links: {eth0: lan 172.25.12.2/24}}
-  web2:     {links: {eth0: lan 172.25.12.3/24}}
-`
 
 // typist types into shells, one in each machine, and looks at what they answer.
 type typist struct {
@@ -73,14 +58,10 @@ func (y *typist) alternates() {
 func TestTutorial(t *testing.T) {
 	t.Parallel()
 	env := livingEnv(t)
-	file := filepath.Join(t.TempDir(), "machines.yaml")
-	if err := os.WriteFile(file, []byte(machines), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	must(t, env, "up", file, "--kernel", "uml")
+	must(t, env, "up", "tutorial/machines", "--kernel", "uml")
 	y := &typist{t, make(map[string]*person)}
 	for _, node := range []string{"client", "director", "web1", "web2"} {
-		y.shells[node] = atTerminal(t, env, "shell", "machines", node)
+		y.shells[node] = atTerminal(t, env, "shell", "tutorial/machines", node)
 		y.shells[node].sees(prompt)
 	}
 	y.directRouting()
