@@ -59,8 +59,8 @@ func parseModinfo(text string) modinfo {
 	return m
 }
 
-// writeModulesDep makes the modules.dep of a folder of modules, which Debian's
-// package leaves to depmod(8) and the machine may lack. It also lists what a
+// writeModulesDep makes the modules.dep and modules.alias of a folder of modules,
+// which Debian's package leaves to depmod(8) and the machine may lack. It also lists what a
 // module wants before it though no symbol says so, as a guest has no modprobe to
 // care for that: without crc32c_generic, ip_vs does not load. A module that
 // depends on one that is not in the folder is left out.
@@ -81,7 +81,22 @@ func writeModulesDep(dir string) error {
 	if err != nil {
 		return err
 	}
+	if err := os.WriteFile(filepath.Join(dir, "modules.alias"), []byte(modulesAlias(all)), 0o644); err != nil {
+		return err
+	}
 	return os.WriteFile(filepath.Join(dir, "modules.dep"), []byte(modulesDep(all)), 0o644)
+}
+
+// modulesAlias is the text of modules.alias, by which a guest's kernel finds the
+// modules that it asks for.
+func modulesAlias(all []modinfo) string {
+	var b strings.Builder
+	for _, m := range all {
+		for _, a := range m.aliases {
+			fmt.Fprintf(&b, "alias %s %s\n", a, m.name)
+		}
+	}
+	return b.String()
 }
 
 func readModinfo(path string) (modinfo, error) {

@@ -64,7 +64,7 @@ func TestUp(t *testing.T) {
 	}
 	select {
 	case <-s.Ended():
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("the guest's end is not noticed")
 	}
 	var dead *machine.GuestError

@@ -189,12 +189,12 @@ func TestUp(t *testing.T) {
 
 // A guest that keeps a lab up shows that it lives, though nobody asks anything.
 func TestUpIsNotSilent(t *testing.T) {
-	s := start(t, uml.Config{Silence: 3 * time.Second})
+	s := start(t, uml.Config{Silence: 6 * time.Second})
 	lab := up(t, s)
 	select {
 	case <-s.Ended():
 		t.Fatalf("ended: %v", s.Err())
-	case <-time.After(4500 * time.Millisecond):
+	case <-time.After(7500 * time.Millisecond):
 	}
 	do(t, lab, nil, "self")
 }
@@ -216,12 +216,16 @@ func TestUpEnds(t *testing.T) {
 		want []string
 	}{
 		{"panic of the kernel", func(t *testing.T, s *uml.Session, lab *live.Client) { ask(t, lab, "oops") }, []string{"ended", "anicked"}},
-		{"silent", func(t *testing.T, s *uml.Session, lab *live.Client) { ask(t, lab, "mute") }, []string{"went silent", "2.5s"}},
+		{"silent", func(t *testing.T, s *uml.Session, lab *live.Client) { ask(t, lab, "mute") }, []string{"went silent", "4s"}},
 		{"killed from outside", func(t *testing.T, s *uml.Session, lab *live.Client) { killBelow(t) }, []string{"ended", "killed"}},
 		{"the client closed", func(t *testing.T, s *uml.Session, lab *live.Client) { lab.Close() }, []string{"the session is closed"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := allowed(t, uml.Auto, uml.Config{Silence: 2500 * time.Millisecond})
+			c := uml.Config{}
+			if tt.name == "silent" {
+				c.Silence = 4 * time.Second
+			}
+			s := allowed(t, uml.Auto, c)
 			lab := up(t, s)
 			waiting := make(chan error, 1)
 			pipe, said := io.Pipe()
@@ -235,7 +239,7 @@ func TestUpEnds(t *testing.T) {
 			tt.end(t, s, lab)
 			select {
 			case <-s.Ended():
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("the guest's end is not noticed")
 			}
 			t.Log(s.Err())

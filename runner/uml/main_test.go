@@ -95,7 +95,7 @@ func job(ctx context.Context, j wire.Job, load func(...string) error, emit func(
 			say(os.WriteFile("/proc/sysrq-trigger", []byte("c"), 0))
 		case "busy":
 			say("busy")
-			for end := time.Now().Add(4 * time.Second); time.Now().Before(end); {
+			for end := time.Now().Add(6 * time.Second); time.Now().Before(end); {
 			}
 		case "mute":
 			// Stopped, the process beats no more.
