@@ -60,8 +60,14 @@ Exit status: 0 the lab is as the file says; 2 wrong usage or an invalid lab file
 					return err
 				}
 			}
-			if *format == formatJSON {
+			switch {
+			case *format == formatJSON:
 				return a.printJSON(changeDoc{jsonVersion, change})
+			case len(change.Commands) == 0:
+			case dryRun:
+				fmt.Fprintf(a.out, "%s would then be as %s says; nothing was changed\n", visible(conn.Info.Name), visible(file.Path))
+			default:
+				fmt.Fprintf(a.out, "%s is now as %s says\n", visible(conn.Info.Name), visible(file.Path))
 			}
 			return nil
 		},

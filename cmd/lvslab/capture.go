@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,6 +51,7 @@ What a slow reader does not take in time is lost, and counted.`,
 				return err
 			}
 			defer conn.Close()
+			a.tellStopped(c.Context(), conn.Lab, args[1:])
 			ctx := c.Context()
 			if file == "" && toFile {
 				var stop func()
@@ -63,6 +66,20 @@ What a slow reader does not take in time is lost, and counted.`,
 	f.StringVarP(&file, "write", "w", "", "write to a `file` instead of standard output")
 	f.IntVarP(&count, "count", "c", 0, "end after so many packets")
 	return c
+}
+
+// tellStopped says of which links nothing will come until their node is switched
+// on again.
+func (a *app) tellStopped(ctx context.Context, lab live.Lab, links []string) {
+	s, err := lab.Status(ctx)
+	if err != nil {
+		return // the capture itself will tell
+	}
+	for _, f := range s.Faults {
+		if f.Kind == live.Stop && slices.ContainsFunc(links, func(l string) bool { return l == f.Node || strings.HasPrefix(l, f.Node+":") }) {
+			a.complain("%s is switched off (lvslab fault stop): waiting for it", f.Node)
+		}
+	}
 }
 
 // capture writes to a file, or to standard output, until ctx ends, which is how

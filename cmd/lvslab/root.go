@@ -145,7 +145,12 @@ func (a *app) status(err error) int {
 		a.complain("lvslab: %v", err)
 		return exitNoProgram
 	case errors.As(err, &asked) && asked.Usage:
-		a.complain("%v", asked)
+		for line := range strings.Lines(asked.Message) {
+			if !placed(line) {
+				line = "lvslab: " + line
+			}
+			a.complain("%s", strings.TrimSuffix(line, "\n"))
+		}
 		return exitUsage
 	case errors.As(err, &none):
 		a.complain("lvslab: %v", err)
@@ -159,6 +164,12 @@ func (a *app) status(err error) int {
 		a.complain("%s", h)
 	}
 	return exitBroken
+}
+
+// placed reports whether a line says where in a file it belongs: FILE:LINE.
+func placed(line string) bool {
+	_, rest, ok := strings.Cut(line, ":")
+	return ok && rest != "" && '0' <= rest[0] && rest[0] <= '9'
 }
 
 // complain writes to standard error. What it says may hold names of files and
