@@ -178,11 +178,15 @@ func (n *liveNode) StartDaemon(ctx context.Context, d topology.Daemon) error {
 func (n *liveNode) StopDaemon(name string) error {
 	n.turn.Lock()
 	defer n.turn.Unlock()
-	d, _, ok := n.daemon(name)
+	d, was, ok := n.daemon(name)
 	if !ok {
 		return nil
 	}
-	return n.stop(name, d)
+	if err := n.stop(name, d); err != nil {
+		return err
+	}
+	node.AwaitGone(n.Namespace, was)
+	return nil
 }
 
 // daemon is one that runs, and what it was started as.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -94,6 +95,27 @@ func listening(ns *netns.Namespace, d topology.Daemon) bool {
 		}
 	}
 	return len(d.Protocols) > 0
+}
+
+// goneWait bounds AwaitGone; a process that is being started lets go of what it
+// has copies of within tens of milliseconds.
+const goneWait = 2 * time.Second
+
+// AwaitGone returns when nothing has the UDP port of a daemon any more that was
+// closed in ns, or after two seconds, since another may have it. A process that is
+// just being started has a copy of every descriptor, and unlike that of a stream
+// a socket of datagrams cannot be hung up: what is sent to it then is taken, and
+// no ICMP error tells that nobody is there.
+func AwaitGone(ns *netns.Namespace, d topology.Daemon) {
+	if !slices.Contains(d.Protocols, "udp") {
+		return
+	}
+	d.Protocols = []string{"udp"}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for until := time.Now().Add(goneWait); listening(ns, d) && time.Now().Before(until); {
+		<-tick.C
+	}
 }
 
 // tables are the files of /proc/net that list a protocol's sockets.
