@@ -92,7 +92,7 @@ nodes:
   b: {links: {eth0: lan 10.9.0.2/24}}
 steps:
 - name: peaceful
-  do: [run: {node: a, command: "sleep 2; exit 77"}]
+  do: [run: {node: a, command: "sleep 2; exit 77", timeout: 1m}]
   expect: [output: {exit: 77}]
 `
 	peaceful := s.lab(t, "peaceful", second)
