@@ -71,10 +71,8 @@ func TestShell(t *testing.T) {
 	s = console(t, f)
 	s.say("\x1b[A") // the other shell's history
 	s.expect("exit 3")
-	s.say("\x03")
-	s.expect("]# ")
-	s.say("\x04")
-	s.finish()
+	s.say("\r")
+	s.wantEnd(Ended{Code: 3})
 }
 
 func TestTerminalOtherShell(t *testing.T) {

@@ -54,7 +54,7 @@ func rooms() []room {
 		{name: "runner/node/tools"},
 		{"runner/engine", "Inside$|^TestHang$|^TestStopKeepsFiles$|^TestCapture"},
 		// No fork bombs: a guest has one CPU and little memory.
-		{"runner/node", "^TestProgram$|^TestProgramHasNotTheRights$|^TestProgramSignals$|^TestProgramKill$|^TestShell$|^TestTerminalHangsUp$|^TestToolbox$"},
+		{"runner/node", "^TestProgram$|^TestProgramHasNotTheRights$|^TestProgramSignals$|^TestProgramKill$|^TestTerminalHangsUp$|^TestToolbox$"},
 	}
 }
 
