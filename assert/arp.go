@@ -321,22 +321,8 @@ func neighbourLine(env Env, e netlink.Neigh) string {
 	if o, ok := env.Owner(e.HardwareAddr); ok {
 		line += " (" + o.Node + ")"
 	}
-	states := []struct {
-		bit  int
-		name string
-	}{
-		{unix.NUD_INCOMPLETE, "INCOMPLETE"},
-		{unix.NUD_REACHABLE, "REACHABLE"},
-		{unix.NUD_STALE, "STALE"},
-		{unix.NUD_DELAY, "DELAY"},
-		{unix.NUD_PROBE, "PROBE"},
-		{unix.NUD_FAILED, "FAILED"},
-		{unix.NUD_PERMANENT, "PERMANENT"},
-	}
-	for _, s := range states {
-		if e.State&s.bit != 0 {
-			line += " " + s.name
-		}
+	for _, word := range topology.NeighbourStates(e.State) {
+		line += " " + word
 	}
 	return line
 }

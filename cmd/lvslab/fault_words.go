@@ -1,10 +1,8 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/lvslab/lvslab/runner/keeper"
 	"github.com/lvslab/lvslab/runner/live"
 	"github.com/lvslab/lvslab/topology/source"
 )
@@ -116,15 +113,8 @@ func completeHeal(c *cobra.Command, args []string, word string) ([]string, cobra
 	if len(args) == 0 {
 		return completeLiving(c, args, word)
 	}
-	ctx, cancel := context.WithTimeout(c.Context(), completeWait)
-	defer cancel()
-	client, _, err := keeper.Connect(ctx, os.Getenv, livingName(args[0]))
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	defer client.Close()
-	s, err := client.Status(ctx)
-	if err != nil {
+	s := statusOf(c, args[0])
+	if s == nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var words []string

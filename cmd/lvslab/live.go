@@ -54,16 +54,26 @@ func completeLiving(c *cobra.Command, args []string, _ string) ([]string, cobra.
 	if len(args) == 0 {
 		return keeper.Names(os.Getenv), cobra.ShellCompDirectiveNoFileComp
 	}
+	s := statusOf(c, args[0])
+	if s == nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return s.Nodes, cobra.ShellCompDirectiveDefault
+}
+
+// statusOf asks a lab how it is, while somebody presses Tab; nil where it does not
+// say.
+func statusOf(c *cobra.Command, name string) *live.Status {
 	ctx, cancel := context.WithTimeout(c.Context(), completeWait)
 	defer cancel()
-	client, _, err := keeper.Connect(ctx, os.Getenv, livingName(args[0]))
+	client, _, err := keeper.Connect(ctx, os.Getenv, livingName(name))
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
 	defer client.Close()
 	s, err := client.Status(ctx)
 	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
+		return nil
 	}
-	return s.Nodes, cobra.ShellCompDirectiveDefault
+	return s
 }

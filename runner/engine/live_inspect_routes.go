@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/lvslab/lvslab/topology"
 )
 
 // routes are those of the main table, in the words of ip-route(8), IPv4's first.
@@ -143,21 +145,5 @@ func neighbourWords(e netlink.Neigh, names map[int]string) string {
 	if e.Flags&netlink.NTF_ROUTER != 0 {
 		words = append(words, "router")
 	}
-	for _, s := range []struct {
-		bit  int
-		word string
-	}{
-		{unix.NUD_INCOMPLETE, "INCOMPLETE"},
-		{unix.NUD_REACHABLE, "REACHABLE"},
-		{unix.NUD_STALE, "STALE"},
-		{unix.NUD_DELAY, "DELAY"},
-		{unix.NUD_PROBE, "PROBE"},
-		{unix.NUD_FAILED, "FAILED"},
-		{unix.NUD_PERMANENT, "PERMANENT"},
-	} {
-		if e.State&s.bit != 0 {
-			words = append(words, s.word)
-		}
-	}
-	return strings.Join(words, " ")
+	return strings.Join(append(words, topology.NeighbourStates(e.State)...), " ")
 }
