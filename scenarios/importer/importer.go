@@ -1,0 +1,31 @@
+// Package importer turns the configuration of a director, ipvsadm rules or a
+// keepalived.conf, into a lab: the file that a person would have written who
+// wants to see that the configuration does what it says.
+//
+// The way is Read (a file to a config.Config), Draft (that to a lab file, as
+// text), and scenarios.Load, which takes the text as any other lab file. What
+// an import had to assume is a comment in the lab and a note.
+package importer
+
+import (
+	"github.com/lvslab/lvslab/scenarios/importer/config"
+	"github.com/lvslab/lvslab/topology/source"
+)
+
+// Lab is a lab file that was written for a configuration.
+type Lab struct {
+	// Name is the lab's, from the name of the configuration's file.
+	Name string
+	// Text is the lab file. Comments name the file and line that each part came
+	// from, see Origins.
+	Text []byte
+	// Notes are all that the reader noted, and what Draft had to assume, in
+	// the order of the file.
+	Notes []config.Note
+	// Origins are those of Text.
+	Origins Origins
+}
+
+// Origins are where the lines of a lab file came from, by line, from 1. They are
+// read from comments of the form "# FILE:LINE" at the end of a line.
+type Origins map[int]source.Pos
