@@ -8,7 +8,10 @@
 package importer
 
 import (
+	"net/netip"
+
 	"github.com/lvslab/lvslab/scenarios/importer/config"
+	"github.com/lvslab/lvslab/scenarios/ipvs"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
@@ -29,3 +32,25 @@ type Lab struct {
 // Origins are where the lines of a lab file came from, by line, from 1. They are
 // read from comments of the form "# FILE:LINE" at the end of a line.
 type Origins map[int]source.Pos
+
+// DraftOptions say what a configuration cannot. The zero value is right for most.
+type DraftOptions struct {
+	// Name is the lab's; "" means the name of the configuration's file.
+	Name string
+	// Networks are prefixes that are known, such as 10.0.0.0/22: addresses in
+	// them are on one network. Others are inferred, which is an assumption.
+	Networks []netip.Prefix
+	// Marks say which packets carry a firewall mark; without it an address is
+	// made up, which is an assumption.
+	Marks map[uint32][]Probe
+	// ManagedBy says who writes the directors' IPVS tables: "" means lvslab,
+	// "keepalived" the real one in the director node, with the configuration's
+	// own files.
+	ManagedBy string
+}
+
+// Probe is what a client connects to: "tcp 198.51.100.10:80".
+type Probe struct {
+	Protocol ipvs.Protocol
+	Addr     netip.AddrPort
+}
