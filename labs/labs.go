@@ -93,3 +93,10 @@ func onDisk() ([]string, error) {
 	}
 	return names, err
 }
+
+//go:embed lab.schema.json
+var schema []byte
+
+// Schema is the JSON Schema of lab files, which an editor completes and checks
+// them by. It is made by package schema.
+func Schema() []byte { return schema }
