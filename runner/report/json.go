@@ -45,7 +45,9 @@ func (s *jsonSink) Event(e wire.Event) {
 		}
 		return
 	}
-	s.out.write(escapeUnprintable(b.Bytes()))
+	// "##[" can only stand in a string. GitHub's runner would take it for a
+	// command.
+	s.out.write(bytes.ReplaceAll(escapeUnprintable(b.Bytes()), []byte("##["), []byte(`\u0023#[`)))
 }
 
 func (s *jsonSink) Close() error {

@@ -191,9 +191,9 @@ func (t *textSink) missed(l *lab, e *wire.Event, r wire.Result, shown map[wire.E
 
 // checkAt names a check and its place, or else that of its step, of its lab.
 func checkAt(l *lab, e *wire.Event, r wire.Result) string {
-	where := place(r.Pos)
+	where := placeFrom(r.Pos, r.From)
 	if where == "" && e.Pos != nil {
-		where = place(*e.Pos)
+		where = placeFrom(*e.Pos, e.From)
 	}
 	if where == "" {
 		where = l.pos

@@ -27,6 +27,9 @@ type TextOptions struct {
 	// Resize, when there is one, is asked for Width before every line of
 	// progress, since a line that wraps cannot be erased. 0 means Width.
 	Resize func() int
+	// Commands says that GitHub's runner reads along, which takes some lines of
+	// a step's output for commands: none of this report is to be one.
+	Commands bool
 	// Rerun is the command that runs the named labs again; nil means
 	// "lvslab run" and their names.
 	Rerun func(labs []string) string
@@ -34,16 +37,19 @@ type TextOptions struct {
 
 // Detect sets Terminal, Color, Width and Resize as they suit w: a terminal gets
 // them, unless TERM is empty or "dumb"; a NO_COLOR that is not empty turns the
-// colours off (https://no-color.org). getenv is os.Getenv outside of tests.
+// colours off (https://no-color.org). It sets Commands where GITHUB_ACTIONS is
+// true. getenv is os.Getenv outside of tests.
 func Detect(w *os.File, getenv func(string) string) TextOptions {
 	fd := int(w.Fd())
-	return detect(term.IsTerminal(fd), func() int {
+	o := detect(term.IsTerminal(fd), func() int {
 		columns, _, err := term.GetSize(fd)
 		if err != nil {
 			return 0
 		}
 		return columns
 	}, getenv)
+	o.Commands = getenv("GITHUB_ACTIONS") == "true"
+	return o
 }
 
 func detect(terminal bool, size func() int, getenv func(string) string) TextOptions {

@@ -97,17 +97,27 @@ func (s *captureSink) Close() error {
 
 // captureFile is where a step's packets go.
 func captureFile(lab string, c *wire.Capture) string {
+	return path.Join(append(plainParts(lab), stepFile(c.Step, c.Name)+".pcapng")...)
+}
+
+// plainParts are the parts of a lab's name as names of folders.
+func plainParts(lab string) []string {
 	var parts []string
 	for part := range strings.SplitSeq(lab, "/") {
 		if part = plainName(part, 63); part != "" {
 			parts = append(parts, part)
 		}
 	}
-	file := fmt.Sprintf("%02d", c.Step)
-	if name := plainName(c.Name, 40); name != "" {
+	return parts
+}
+
+// stepFile is a step as the name of a file, without an ending.
+func stepFile(step int, name string) string {
+	file := fmt.Sprintf("%02d", step)
+	if name := plainName(name, 40); name != "" {
 		file += "-" + name
 	}
-	return path.Join(append(parts, file+".pcapng")...)
+	return file
 }
 
 // plainName keeps the small letters, digits and underscores of a name, with

@@ -57,7 +57,11 @@ func (t *textSink) flush(progress string) {
 	if t.progress != "" {
 		b = append(b, eraseLine...)
 	}
-	b = append(b, t.buf.Bytes()...)
+	if t.opts.Commands {
+		b = append(b, defused(t.buf.Bytes())...)
+	} else {
+		b = append(b, t.buf.Bytes()...)
+	}
 	b = append(b, t.opts.paint(dim, progress)...)
 	t.buf.Reset()
 	t.progress = progress

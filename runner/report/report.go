@@ -1,5 +1,6 @@
 // Package report turns the events of a run into what a person reads and into
-// what a program reads: Text and JSON.
+// what a program reads: Text, and JSON, JUnit, TAP, GitHub and Artifacts.
+// ReadEvents reads again what JSON has written, and Merge makes one run of several.
 //
 // A report is made for three moments. While the run goes on, one line on the
 // terminal says what is running. When a lab has ended, a line tells its

@@ -2,6 +2,8 @@ package report
 
 import (
 	"fmt"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -139,4 +141,20 @@ func shellWord(s string) string {
 		return s
 	}
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// commandLine is a line that begins as a command of GitHub's runner does, which
+// skips the blanks before it; "##[" is one anywhere in a line
+// (ActionCommand.cs of github.com/actions/runner).
+var commandLine = regexp.MustCompile(`(?m)^([ \t]*):(:)|#(#\[)`)
+
+// defused puts a blank into whatever the runner would take for a command.
+func defused(text []byte) []byte {
+	return commandLine.ReplaceAllFunc(text, func(m []byte) []byte {
+		at := len(m) - 1
+		if m[0] == '#' {
+			at = 1
+		}
+		return slices.Concat(m[:at], []byte(" "), m[at:])
+	})
 }

@@ -58,7 +58,7 @@ type textSink struct {
 // lab is what is known of one lab.
 type lab struct {
 	name, title string
-	pos         string // file:line
+	pos         string // file:line, and the imported file's
 	started     bool
 	finished    bool
 	printed     bool
@@ -121,7 +121,7 @@ func (t *textSink) Event(e wire.Event) {
 		// A lab that starts again forgets its first try.
 		*l = lab{name: l.name, started: true, title: e.Title}
 		if e.Pos != nil {
-			l.pos = place(*e.Pos)
+			l.pos = placeFrom(*e.Pos, e.From)
 		}
 	case wire.StepFinished:
 		l := t.lab(e.Lab)
@@ -193,7 +193,7 @@ func (t *textSink) labFinished(e wire.Event) {
 		l.title += " [" + e.Backend + "]"
 	}
 	if e.Pos != nil {
-		l.pos = place(*e.Pos)
+		l.pos = placeFrom(*e.Pos, e.From)
 	}
 	if e.Message != "" {
 		l.messages = append(l.messages, e.Message)

@@ -131,8 +131,9 @@ func (w *Writer) write(b []byte, last bool) error {
 
 // Reader reads what a Writer wrote. It is not safe for concurrent use.
 type Reader struct {
-	r    *bufio.Reader
-	line []byte
+	r     *bufio.Reader
+	line  []byte
+	lines int
 }
 
 // NewReader reads from r.
@@ -159,6 +160,10 @@ func (r *Reader) Command() (Command, error) {
 	}
 	return c, nil
 }
+
+// Line is the number, from 1, of the line that was read last, empty ones counted;
+// after an error, of the line that it is about. 0 means that none was read.
+func (r *Reader) Line() int { return r.lines }
 
 // Wait returns when there is something to read, and reads nothing itself. The
 // error is the underlying reader's, io.EOF at its end.
@@ -198,6 +203,9 @@ func (r *Reader) next(limit int) ([]byte, error) {
 		r.line = r.line[:0]
 		for {
 			part, err := r.r.ReadSlice('\n')
+			if len(r.line) == 0 && len(part) > 0 {
+				r.lines++
+			}
 			if len(r.line)+len(part) > limit {
 				return nil, fmt.Errorf("%w: more than %d bytes, beginning with %s", ErrTooLong, limit, Quote(append(r.line, part...)))
 			}

@@ -82,6 +82,9 @@ type Event struct {
 	Title string `json:"title,omitempty"`
 	// Pos is where the lab, or the step, begins.
 	Pos *source.Pos `json:"pos,omitempty"`
+	// From is the place in an imported file that this part of the lab was made
+	// from, where it was made from one.
+	From *source.Pos `json:"from,omitempty"`
 	// Kernel is the release of the kernel that runs the labs.
 	Kernel  string  `json:"kernel,omitempty"`
 	Backend string  `json:"backend,omitempty"`
@@ -90,10 +93,21 @@ type Event struct {
 	Seconds float64 `json:"seconds,omitempty"`
 	Step    *Step   `json:"step,omitempty"`
 	// Message is a sentence: a reason, an error, a line of a log.
-	Message string  `json:"message,omitempty"`
-	Counts  *Counts `json:"counts,omitempty"`
+	Message string `json:"message,omitempty"`
+	// Counts are a run's labs. In LabFinished they are the repetitions of a lab
+	// that was run several times.
+	Counts *Counts `json:"counts,omitempty"`
 	// Capture is a piece of a file of packets.
 	Capture *Capture `json:"capture,omitempty"`
+	// Shard, in RunStarted and RunFinished, says that the run is one part of
+	// several that a selection of labs was split into.
+	Shard *Shard `json:"shard,omitempty"`
+}
+
+// Shard is one part of several: Index of Of, from 1. A part may hold no lab.
+type Shard struct {
+	Index int `json:"index"`
+	Of    int `json:"of"`
 }
 
 // Capture is a piece of the pcapng file that holds a step's packets, those of
@@ -131,6 +145,8 @@ type Result struct {
 	Verdict Verdict    `json:"verdict"`
 	Wanted  string     `json:"wanted"`
 	Seen    string     `json:"seen"`
+	// From is the place in an imported file that the expectation was made from.
+	From *source.Pos `json:"from,omitempty"`
 	// Evidence is what a person would ask for next; empty when it passed.
 	Evidence []Evidence `json:"evidence,omitempty"`
 }
