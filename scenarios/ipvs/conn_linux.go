@@ -101,6 +101,23 @@ func (c *Conn) Table(ctx context.Context) (Table, error) {
 	return t, nil
 }
 
+// Only reads what the table has of one service: its entry alone, or nothing.
+func (c *Conn) Only(ctx context.Context, s Service) (Table, error) {
+	found, err := c.service(ctx, s)
+	if err != nil || found == nil {
+		return nil, err
+	}
+	e := Entry{Service: *found}
+	err = c.call(ctx, func() (err error) {
+		e.Destinations, err = c.door.destinations(ctx, e.Service)
+		return err
+	})
+	if err != nil {
+		return nil, c.fail("-S -n", err, meaning{})
+	}
+	return Table{e}, nil
+}
+
 // AddService adds a service that is not there.
 func (c *Conn) AddService(ctx context.Context, s Service) error {
 	return c.setService(ctx, add, s)

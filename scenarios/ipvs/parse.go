@@ -25,9 +25,29 @@ import (
 // --set, daemons). Only marks from 2^31 on, which ipvsadm -S prints as negative
 // numbers and cannot read back, are taken.
 func ParseRules(name, text string) (Table, error) {
+	b := builder{index: newIndex()}
+	err := eachRule(name, text, func(words []word, _ source.Pos) *ruleError {
+		r, err := parseRule(words)
+		if err == nil {
+			err = b.apply(r)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return b.table, nil
+}
+
+// eachRule calls f with the words of each line that has any, but for the word
+// ipvsadm, and with the line's place. Its error has all that f complained of.
+func eachRule(name, text string, f func(words []word, line source.Pos) *ruleError) error {
 	var list source.List
-	var b builder
-	for i, line := range strings.Split(text, "\n") {
+	pos := source.Pos{File: name}
+	for rest, more := text, true; more; {
+		var line string
+		line, rest, more = strings.Cut(rest, "\n")
+		pos.Line++
 		if strings.HasPrefix(line, "#") {
 			continue
 		}
@@ -38,19 +58,11 @@ func ParseRules(name, text string) (Table, error) {
 		if len(words) == 0 {
 			continue
 		}
-		at := func(col int) source.Pos { return source.Pos{File: name, Line: i + 1, Col: col} }
-		r, err := parseRule(words)
-		if err == nil {
-			err = b.apply(r)
-		}
-		if err != nil {
-			list.Add(at(err.col), "%s", err.msg)
+		if err := f(words, pos); err != nil {
+			list.Add(source.Pos{File: name, Line: pos.Line, Col: err.col}, "%s", err.msg)
 		}
 	}
-	if err := list.Err(); err != nil {
-		return nil, err
-	}
-	return b.table, nil
+	return list.Err()
 }
 
 // word is a word of a line and the column, from 1, where it begins.
@@ -81,20 +93,27 @@ func split(line string) []word {
 }
 
 // builder is a table as the rules read so far have made it.
-type builder struct{ table Table }
+type builder struct {
+	table Table
+	// index finds places in the table; without one it is searched.
+	index *index
+}
 
 // apply does to the table what the kernel would do to its own.
 func (b *builder) apply(r *rule) *ruleError {
 	if r.cmd == 'C' {
 		b.table = nil
+		b.index.clear()
 		return nil
 	}
-	entry, there := b.table.Find(r.service)
+	i := b.find(r.service)
+	there := i >= 0
 	if r.cmd == 'A' {
 		if there {
 			return r.service1.errorf("there is a virtual service %s already", r.service.Name())
 		}
 		b.table = append(b.table, Entry{Service: r.service})
+		b.index.addService(b.table)
 		return nil
 	}
 	if !there {
@@ -102,18 +121,21 @@ func (b *builder) apply(r *rule) *ruleError {
 	}
 	switch r.cmd {
 	case 'E':
-		entry.Service = r.service
+		b.table[i].Service = r.service
 	case 'D':
-		b.table = slices.DeleteFunc(b.table, func(e Entry) bool { return e.Same(r.service) })
+		b.index.dropService(b.table[i], b.table[i+1:])
+		b.table = slices.Delete(b.table, i, i+1)
 	default:
-		return b.applyServer(r, entry)
+		return b.applyServer(r, i)
 	}
 	return nil
 }
 
-func (b *builder) applyServer(r *rule, entry *Entry) *ruleError {
+func (b *builder) applyServer(r *rule, i int) *ruleError {
+	entry := &b.table[i]
 	name := r.service.Name()
-	d, there := entry.Find(r.server)
+	j := b.findServer(i, r.server)
+	there := j >= 0
 	switch {
 	case r.cmd == 'a' && there:
 		return r.server1.errorf("%s has a real server %s already", name, r.server.Addr)
@@ -121,12 +143,12 @@ func (b *builder) applyServer(r *rule, entry *Entry) *ruleError {
 		return r.server1.errorf("%s has no real server %s", name, r.server.Addr)
 	case r.cmd == 'a':
 		entry.Destinations = append(entry.Destinations, r.server)
+		b.index.addServer(*entry)
 	case r.cmd == 'e':
-		*d = r.server
+		entry.Destinations[j] = r.server
 	default:
-		entry.Destinations = slices.DeleteFunc(entry.Destinations, func(d Destination) bool {
-			return d.Addr == r.server.Addr
-		})
+		b.index.dropServer(*entry, entry.Destinations[j], entry.Destinations[j+1:])
+		entry.Destinations = slices.Delete(entry.Destinations, j, j+1)
 	}
 	return nil
 }

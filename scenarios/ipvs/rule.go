@@ -2,6 +2,7 @@ package ipvs
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -25,6 +26,10 @@ type rule struct {
 	server  Destination
 	// service1 and server1 are the words that named them, for errors.
 	service1, server1 word
+	// named is the real server's address as the rule has it, before the kernel
+	// keeps another port.
+	named netip.AddrPort
+	opts  []given
 }
 
 // argument says what follows an option.
@@ -81,8 +86,10 @@ func foreign() map[string]string {
 	}
 }
 
-func options() []option {
-	return []option{
+// options are those of rules. It is an array, since each word of each rule asks for
+// it: nothing is allocated.
+func options() [23]option {
+	return [23]option{
 		{long: "tcp-service", short: 't', arg: oneArg, group: "virtual service", cmds: serviceCmds},
 		{long: "udp-service", short: 'u', arg: oneArg, group: "virtual service", cmds: serviceCmds},
 		{long: "sctp-service", arg: oneArg, group: "virtual service", cmds: serviceCmds},
@@ -129,6 +136,7 @@ func parseRule(words []word) (*rule, *ruleError) {
 	if err != nil {
 		return nil, err
 	}
+	r.opts = opts
 	if cmd == 'C' {
 		return r, nil
 	}
@@ -222,23 +230,24 @@ func unexpected(w word) *ruleError {
 // nextOption takes one option off the front of w, which begins with a dash:
 // a long one, or the first of bundled short ones, when next is the others.
 func nextOption(w word) (opt option, value word, glued bool, next word, err *ruleError) {
+	all := options()
 	if long, ok := strings.CutPrefix(w.text, "--"); ok {
 		name, val, has := strings.Cut(long, "=")
-		i := slices.IndexFunc(options(), func(o option) bool { return o.long == name })
+		i := slices.IndexFunc(all[:], func(o option) bool { return o.long == name })
 		if i < 0 {
 			return opt, value, false, next, w.errorf("%s", unknownLong(name))
 		}
-		opt = options()[i]
+		opt = all[i]
 		if has && opt.arg == noArg {
 			return opt, value, false, next, w.errorf("--%s takes no argument", name)
 		}
 		return opt, word{val, w.col + len("--") + len(name) + 1}, has, next, nil
 	}
-	i := slices.IndexFunc(options(), func(o option) bool { return o.short != 0 && o.short == w.text[1] })
+	i := slices.IndexFunc(all[:], func(o option) bool { return o.short != 0 && o.short == w.text[1] })
 	if i < 0 {
 		return opt, value, false, next, w.errorf("%s", unknownShort(w.text[1:2]))
 	}
-	opt = options()[i]
+	opt = all[i]
 	rest := word{w.text[2:], w.col + 2}
 	if opt.arg == noArg {
 		if rest.text != "" {

@@ -145,6 +145,7 @@ func (r *rule) setServer(first word, opts []given) *ruleError {
 	if !hasPort && d.Forward == NAT && r.service.FWMark == 0 && i < familyIndex(opts) {
 		return r.server1.errorf("a real server without a port must come after the service whose port it takes; ipvsadm would give it port 0")
 	}
+	r.named = d.Addr
 	*d = d.For(r.service)
 	return nil
 }
@@ -290,8 +291,10 @@ func parsePort(text string, p Protocol) (uint16, error) {
 	if p == 0 {
 		network = "tcp"
 	}
-	n, err = net.LookupPort(network, text)
-	if err != nil {
+	if n, err = net.LookupPort(network, text); err != nil {
+		n = usualPort(network, text)
+	}
+	if n == 0 {
 		return 0, fmt.Errorf("port %.40q is neither a number nor a %s service of this system", text, network)
 	}
 	return uint16(n), nil //nolint:gosec // LookupPort answers ports
