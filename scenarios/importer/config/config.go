@@ -65,8 +65,9 @@ type Service struct {
 	// service is its own.
 	Parent int
 	// Places say where parts stand that are not at Pos, by their names:
-	// "scheduler", "forwarding", "persistence", "protocol". One that is missing
-	// is a default of the tool's.
+	// "scheduler", "forwarding", "persistence", "protocol", "address" (in a
+	// virtual_server_group). One that is missing is a default of the tool's, and
+	// an address that is missing is at Pos.
 	Places map[string]source.Pos
 	// Servers are its real servers in the order in which they are added.
 	Servers []Server
