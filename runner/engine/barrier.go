@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -38,6 +39,11 @@ func (e *env) barrier(ctx context.Context, thorough bool) error {
 	return nil
 }
 
+// barrierWait bounds a barrier of this lab.
+func (e *env) barrierWait() time.Duration {
+	return barrierWait + time.Duration(len(e.lab.Nodes))*barrierNode
+}
+
 // stations are the links of a network that carry something.
 func (e *env) stations(network string) []capture.Station {
 	var stations []capture.Station
@@ -62,12 +68,7 @@ func (e *env) stations(network string) []capture.Station {
 
 func (e *env) barrierAt(ctx context.Context, stations []capture.Station, thorough bool) error {
 	if thorough {
-		for _, s := range stations {
-			if err := e.barriers.Barrier(ctx, s, stations); err != nil {
-				return err
-			}
-		}
-		return nil
+		return e.barriers.Sweep(ctx, stations)
 	}
 	// Where clients listen is where absence is judged. One that said nothing
 	// and is not looked at is left out: a barrier costs every node a frame, and

@@ -338,6 +338,7 @@ const (
 	frameMark  = "lvslab"
 	kindAsk    = 1
 	kindAnswer = 2
+	kindSweep  = 3
 )
 
 type frame struct {
