@@ -33,8 +33,8 @@ func (a *app) doctorCmd() *cobra.Command {
 		Short: "Tell what this machine can run, what it lacks, and how to mend it",
 		Long: `Doctor tries what the shipped labs need: each feature of this machine's own
 kernel, in scratch namespaces and without loading a module, and a guest kernel on
-every rung of isolation, by booting it. Of QEMU it looks whether it is there. It
-changes nothing.
+every rung of isolation, by booting it. Of QEMU it looks whether it is there, and
+what the last guest there told of KVM. It changes nothing.
 
 Exit status: 0 all shipped labs can run here, 1 they cannot.`,
 		Args: cobra.NoArgs,
@@ -126,6 +126,11 @@ type qemuDiagnosis struct {
 	Kernel string   `json:"kernel,omitempty"`
 	Image  string   `json:"image,omitempty"`
 	Fix    []string `json:"fix,omitempty"`
+	// KVM says whether the machine's processor runs guests itself, as far as that
+	// is known without a boot.
+	KVM trait `json:"kvm"`
+	// Snapshots are the guests that are kept, so that the next ones start quickly.
+	Snapshots snapshotDoc `json:"snapshots"`
 }
 
 // The words of verdicts.
@@ -311,7 +316,7 @@ func diagnoseUML(ctx context.Context) umlDiagnosis {
 func diagnoseQEMU(ctx context.Context, needs []topology.Feature) qemuDiagnosis {
 	b := &qemu.Backend{Env: os.Getenv, Modules: guest.Modules}
 	a := b.Can(ctx, needs)
-	q := qemuDiagnosis{Verdict: a.Verdict.String(), Why: a.Why, Fix: a.Fix}
+	q := qemuDiagnosis{Verdict: a.Verdict.String(), Why: a.Why, Fix: a.Fix, KVM: aboutKVM(), Snapshots: snapshotsHere()}
 	k, err := kernel.QEMU.Find(os.Getenv)
 	if err != nil {
 		return q
@@ -322,6 +327,27 @@ func diagnoseQEMU(ctx context.Context, needs []topology.Feature) qemuDiagnosis {
 		q.Fix = []string{kernel.QEMU.InstallCommand() + " --force"}
 	}
 	return q
+}
+
+// aboutKVM tells what is known of it, and boots nothing either.
+func aboutKVM() trait {
+	t := trait{Name: "KVM", Verdict: no}
+	wish, err := qemu.ParseKVM(os.Getenv(qemu.KVMVariable))
+	if err != nil {
+		t.Why = err.Error()
+		t.Fix = []string{"unset " + qemu.KVMVariable}
+		return t
+	}
+	cache, _ := kernel.Cache(os.Getenv) // without one, nothing is remembered
+	works, tried, why := qemu.AboutKVM(cache, wish)
+	t.Why = why
+	switch {
+	case works:
+		t.Verdict = yes
+	case !tried:
+		t.Verdict = unknown
+	}
+	return t
 }
 
 // aptTools says whether kernel install finds what it works with.

@@ -43,6 +43,12 @@ func (a *app) printDiagnosis(d *diagnosis) {
 		a.row(yes, d.QEMU.Kernel+": "+d.QEMU.Image, nil)
 	}
 	a.row(d.QEMU.Verdict, d.QEMU.Why, d.QEMU.Fix)
+	if d.QEMU.Verdict != no {
+		a.row(d.QEMU.KVM.Verdict, "KVM: "+d.QEMU.KVM.Why, d.QEMU.KVM.Fix)
+	}
+	if s := d.QEMU.Snapshots; s.Count > 0 {
+		a.row(yes, fmt.Sprintf("guests that are kept to start the next ones from: %d, %d MB in %s, which may be removed", s.Count, s.Bytes>>20, s.Folder), nil)
+	}
 
 	fmt.Fprint(a.out, "\nPlaces: the cache of kernels, and where a guest on the rung bare could have its memory\n")
 	for _, t := range d.Folders {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/lvslab/lvslab/runner/engine"
 	"github.com/lvslab/lvslab/runner/kernel"
@@ -25,11 +26,19 @@ import (
 // that starts a guest, and as the first process of a node's command. In each of
 // these roles Enter never returns; otherwise it returns at once.
 func Enter() {
+	entered.Store(true)
 	tools.Enter()
 	askedToLoad()
 	node.Main()
 	Become(Jobs{Run: runLabs, Up: UpLab})
 }
+
+var entered atomic.Bool
+
+// Entered reports whether Enter has been called, so that a library that starts
+// guests can say that it was forgotten. Without it the program, started anew as a
+// guest's init, would do its own work there.
+func Entered() bool { return entered.Load() }
 
 // runLabs runs a job's labs in the guest's kernel, loading the modules that
 // each lab needs.

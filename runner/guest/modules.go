@@ -71,8 +71,23 @@ func (l *loader) modules() (*kernel.Modules, error) {
 	if err != nil && !errors.Is(err, unix.ENOENT) {
 		return nil, fmt.Errorf("loading modules: %w", err)
 	}
-	l.known, err = kernel.ParseModules(dep, builtin)
-	return l.known, err
+	softdep, err := readAt(l.dir, "modules.softdep")
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("loading modules: %w", err)
+	}
+	known, err := kernel.ParseModules(dep, builtin)
+	if err != nil {
+		return nil, err
+	}
+	known.Soften(softdep, func() []byte {
+		text, err := readAt(l.dir, "modules.alias")
+		if err != nil {
+			return nil // what only an alias names is not loaded beforehand
+		}
+		return text
+	})
+	l.known = known
+	return known, nil
 }
 
 // parameters are those that a module is given. Labs are of IPv4, and every plan

@@ -30,6 +30,17 @@ func (a apt) run(ctx context.Context, args ...string) error {
 
 // output runs apt-get and returns what it wrote.
 func (a apt) output(ctx context.Context, args ...string) (string, error) {
+	return a.with(ctx, "apt-get", append([]string{"-y"}, args...))
+}
+
+// cache runs apt-cache, which reads the lists that apt-get update has fetched, and
+// returns what it wrote.
+func (a apt) cache(ctx context.Context, args ...string) (string, error) {
+	return a.with(ctx, "apt-cache", args)
+}
+
+// with runs a program of apt's with all state in the folder.
+func (a apt) with(ctx context.Context, program string, args []string) (string, error) {
 	for _, sub := range []string{"state/lists/partial", "cache/archives/partial", "log"} {
 		if err := os.MkdirAll(filepath.Join(a.dir, sub), 0o700); err != nil {
 			return "", err
@@ -39,8 +50,8 @@ func (a apt) output(ctx context.Context, args ...string) (string, error) {
 	if a.list != "" {
 		sources = []string{"-o", "Dir::Etc::sourcelist=" + a.list, "-o", "Dir::Etc::sourceparts=/dev/null"}
 	}
-	return a.command(ctx, "apt-get", slices.Concat([]string{
-		"-q", "-y",
+	return a.command(ctx, program, slices.Concat([]string{
+		"-q",
 		"-o", "Dir::State=" + filepath.Join(a.dir, "state"),
 		"-o", "Dir::State::status=/var/lib/dpkg/status",
 		"-o", "Dir::Cache=" + filepath.Join(a.dir, "cache"),

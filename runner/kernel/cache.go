@@ -44,10 +44,9 @@ type file struct {
 	SHA256 string `json:"sha256"`
 }
 
-// CacheDir is where kernels of this kind are kept: lvslab/kernels/uml in
-// $XDG_CACHE_HOME, else in .cache of $HOME, else of the home that the system
-// knows for this user.
-func (kd Kind) CacheDir(env Env) (string, error) {
+// Cache is lvslab's folder in the user's cache: lvslab in $XDG_CACHE_HOME, else in
+// .cache of $HOME, else of the home that the system knows for this user.
+func Cache(env Env) (string, error) {
 	base := env("XDG_CACHE_HOME")
 	if !filepath.IsAbs(base) { // the XDG specification has relative ones ignored
 		home := env("HOME")
@@ -60,10 +59,19 @@ func (kd Kind) CacheDir(env Env) (string, error) {
 		}
 		base = filepath.Join(home, ".cache")
 	}
-	return filepath.Join(base, "lvslab", "kernels", string(kd)), nil
+	return filepath.Join(base, "lvslab"), nil
 }
 
-// listCache is what the cache holds, newest first, and what is wrong with the
+// CacheDir is where kernels of this kind are kept: kernels/uml in Cache.
+func (kd Kind) CacheDir(env Env) (string, error) {
+	base, err := Cache(env)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(base, "kernels", string(kd)), nil
+}
+
+// listCache is what the cache holds, the newest release first, and what is wrong with the
 // rest.
 func (kd Kind) listCache(env Env) ([]Kernel, []error) {
 	dir, err := kd.CacheDir(env)
@@ -96,7 +104,9 @@ func (kd Kind) listCache(env Env) ([]Kernel, []error) {
 		all = append(all, aged{k, m.Installed})
 	}
 	slices.SortFunc(all, func(a, b aged) int {
-		return cmp.Or(b.at.Compare(a.at), cmp.Compare(b.Version, a.Version))
+		// A kernel that is fetched beside another, for the sake of comparing, does
+		// not take its place.
+		return cmp.Or(compareVersions(b.Release, a.Release), b.at.Compare(a.at), compareVersions(b.Version, a.Version))
 	})
 	kernels := make([]Kernel, len(all))
 	for i := range all {

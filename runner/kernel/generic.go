@@ -57,13 +57,13 @@ func mirrorOf(lines, codename string) string {
 
 // fetchGeneric makes a tree of Debian's generic kernel: the uncompressed kernel
 // and the modules that labs and their guest need, in the folders boot and
-// lib/modules. It returns the package's version.
-func fetchGeneric(ctx context.Context, dir, tree string, progress io.Writer) (string, error) {
+// lib/modules. It returns the package's version. which may be empty.
+func fetchGeneric(ctx context.Context, dir, tree, which string, progress io.Writer) (string, error) {
 	if runtime.GOARCH != "amd64" {
 		return "", fmt.Errorf("the generic kernel is fetched for amd64 machines alone, and this is %s", runtime.GOARCH)
 	}
 	a := apt{dir: dir}
-	deb, version, err := a.newest(ctx, progress)
+	deb, version, err := a.image(ctx, which, progress)
 	if err != nil {
 		return "", err
 	}
@@ -94,6 +94,18 @@ func fetchGeneric(ctx context.Context, dir, tree string, progress io.Writer) (st
 	return version, QEMU.seal(tree, version, image, found[0])
 }
 
+// image downloads the package of a kernel.
+func (a apt) image(ctx context.Context, which string, progress io.Writer) (deb, version string, err error) {
+	if which == "" {
+		return a.newest(ctx, progress)
+	}
+	o, err := QEMU.chosen(ctx, a.dir, which, progress)
+	if err != nil {
+		return "", "", err
+	}
+	return o.fetch(ctx, progress)
+}
+
 // newest downloads the newest kernel that there is: from Debian's backports
 // where its mirror has them, else from the machine's own sources.
 func (a apt) newest(ctx context.Context, progress io.Writer) (deb, version string, err error) {
@@ -116,12 +128,8 @@ func (a apt) newest(ctx context.Context, progress io.Writer) (deb, version strin
 }
 
 func (a apt) fromBackports(ctx context.Context, list string, progress io.Writer) (deb, version string, err error) {
-	b := apt{dir: filepath.Join(a.dir, "backports"), list: list}
-	if err := os.Mkdir(b.dir, 0o700); err != nil {
-		return "", "", err
-	}
-	fmt.Fprintln(progress, "reading the package lists of Debian's backports")
-	if err := b.run(ctx, "update"); err != nil {
+	b, err := a.readBackports(ctx, list, progress)
+	if err != nil {
 		return "", "", err
 	}
 	return b.generic(ctx, progress)

@@ -37,18 +37,46 @@ func Install(ctx context.Context, env Env, progress io.Writer) (Kernel, error) {
 // verified and kept. Nothing is seen of an install that did not finish, and
 // several at once do not meet.
 func (kd Kind) Install(ctx context.Context, env Env, progress io.Writer) (Kernel, error) {
-	k, err := kd.install(ctx, env, progress)
+	return kd.InstallWhich(ctx, env, "", progress)
+}
+
+// InstallWhich is Install for one of several kernels, of which the package sources
+// may have some: the newest whose release or package version begins with which, as
+// Choose has it. Empty, and "debian", is the newest that Debian has for this
+// machine's release. The error is a *NotOfferedError where they have none that is
+// so.
+func (kd Kind) InstallWhich(ctx context.Context, env Env, which string, progress io.Writer) (Kernel, error) {
+	err := CheckWord(kd, which)
+	if err == nil && strings.Contains(which, "/") {
+		err = errPath
+	}
+	if err != nil {
+		return Kernel{}, err
+	}
+	if which == Debian {
+		which = ""
+	}
+	k, err := kd.install(ctx, env, which, progress)
 	if err != nil {
 		return Kernel{}, fmt.Errorf("installing a guest kernel: %w; %s", err, kd.otherWays())
 	}
 	return k, nil
 }
 
-func (kd Kind) install(ctx context.Context, env Env, progress io.Writer) (Kernel, error) {
+// tools makes sure of the programs that fetch and unpack packages. apt-cache comes
+// with apt-get.
+func tools() error {
 	for _, tool := range []string{"apt-get", "dpkg", "dpkg-deb"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			return Kernel{}, fmt.Errorf("this machine has no %s, which fetches and unpacks it", tool)
+			return fmt.Errorf("this machine has no %s, which fetches and unpacks it", tool)
 		}
+	}
+	return nil
+}
+
+func (kd Kind) install(ctx context.Context, env Env, which string, progress io.Writer) (Kernel, error) {
+	if err := tools(); err != nil {
+		return Kernel{}, err
 	}
 	cache, err := kd.CacheDir(env)
 	if err != nil {
@@ -70,7 +98,7 @@ func (kd Kind) install(ctx context.Context, env Env, progress io.Writer) (Kernel
 		fetch = fetchGeneric
 	}
 	tree := filepath.Join(tmp.Path, "tree")
-	version, err := fetch(ctx, tmp.Path, tree, progress)
+	version, err := fetch(ctx, tmp.Path, tree, which, progress)
 	if err != nil {
 		return Kernel{}, err
 	}

@@ -93,6 +93,11 @@ update) [ -z "$FAKE_UPDATE" ] || { echo "E: $FAKE_UPDATE" >&2; exit 100; };;
 *) : >user-mode-linux_1.deb;;
 esac
 `, 0o755)
+	write(t, filepath.Join(bin, "apt-cache"), `#!/bin/sh
+case "$*" in
+*madison*) echo "user-mode-linux | ${FAKE_VERSION:-6.1um+b1} | http://deb.example/debian bookworm/main amd64 Packages";;
+esac
+`, 0o755)
 	write(t, filepath.Join(bin, "dpkg-deb"), "#!/bin/sh\necho ${FAKE_VERSION:-6.1um+b1}\n", 0o755)
 	write(t, filepath.Join(bin, "dpkg"), `#!/bin/sh
 mkdir -p $3/usr/bin $3/usr/lib/uml/modules/6.1.9 $3/usr/share/doc
@@ -153,6 +158,30 @@ func TestInstall(t *testing.T) {
 	}
 	if all, problems := kernel.List(e); len(problems) != 1 || len(all) > 0 && all[0].Source == kernel.FromCache {
 		t.Errorf("%v, %v", all, problems)
+	}
+}
+
+func TestInstallWhich(t *testing.T) {
+	fakeTools(t)
+	e := env(map[string]string{"XDG_CACHE_HOME": t.TempDir()})
+	offers, err := kernel.UML.Available(t.Context(), e, &bytes.Buffer{})
+	if err != nil || len(offers) != 1 || offers[0].Word() != "uml:6.1um+b1" || offers[0].Package != "user-mode-linux" || offers[0].Backports {
+		t.Errorf("%+v, %v", offers, err)
+	}
+	k, err := kernel.UML.InstallWhich(t.Context(), e, "6.1", &bytes.Buffer{})
+	if err != nil || k.Version != "6.1um+b1" {
+		t.Errorf("%v, %v", k, err)
+	}
+	var none *kernel.NotOfferedError
+	if _, err := kernel.UML.InstallWhich(t.Context(), e, "6.12", &bytes.Buffer{}); !errors.As(err, &none) || !strings.Contains(err.Error(), "they offer uml:6.1 (6.1um+b1)") {
+		t.Errorf("%v", err)
+	}
+	var word *kernel.WordError
+	if _, err := kernel.UML.InstallWhich(t.Context(), e, "newest", &bytes.Buffer{}); !errors.As(err, &word) {
+		t.Errorf("%v", err)
+	}
+	if _, err := kernel.UML.InstallWhich(t.Context(), e, "/boot/vmlinuz", &bytes.Buffer{}); err == nil || !strings.Contains(err.Error(), "is there already") {
+		t.Errorf("%v", err)
 	}
 }
 

@@ -22,5 +22,16 @@ func (k Kernel) ReadModules() (*Modules, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kernel %s: %w", k, err)
 	}
+	softdep, err := os.ReadFile(filepath.Join(k.Modules, "modules.softdep"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("kernel %s: %w", k, err)
+	}
+	m.Soften(softdep, func() []byte {
+		text, err := os.ReadFile(filepath.Join(k.Modules, "modules.alias"))
+		if err != nil {
+			return nil // what only an alias names is not loaded beforehand
+		}
+		return text
+	})
 	return m, nil
 }

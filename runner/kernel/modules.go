@@ -10,7 +10,13 @@ import (
 // Modules is what a kernel's modules.dep and modules.builtin say. The texts are
 // searched as they are: a guest asks for a dozen of a thousand modules, and to
 // take all of them apart would cost it a tenth of its boot.
-type Modules struct{ dep, builtin []byte }
+type Modules struct {
+	dep, builtin []byte
+	// Soften's.
+	softdep   []byte
+	aliases   func() []byte
+	aliasText []byte
+}
 
 // Module is one file to load.
 type Module struct {
@@ -46,7 +52,7 @@ func ParseModules(dep, builtin []byte) (*Modules, error) {
 			return nil, fmt.Errorf("modules.dep:%d: path %q leads out of the folder of modules.dep", n, clip(file))
 		}
 	}
-	return &Modules{dep, builtin}, nil
+	return &Modules{dep: dep, builtin: builtin}, nil
 }
 
 // find is the file of a module and the files that it needs.
@@ -152,6 +158,14 @@ func (m *Modules) Order(names ...string) ([]Module, error) {
 			return &UnknownModuleError{Name: name}
 		}
 		state[name] = begun
+		for _, b := range m.before(name) {
+			if state[b] == begun {
+				continue // it cannot be had before
+			}
+			if err := visit(b); err != nil {
+				return err
+			}
+		}
 		for i := len(deps) - 1; i >= 0; i-- {
 			if err := visit(ModuleName(deps[i])); err != nil {
 				return err

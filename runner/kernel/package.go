@@ -10,14 +10,10 @@ import (
 )
 
 // fetchUML makes a tree of Debian's User-Mode Linux, in dir, and returns the
-// package's version.
-func fetchUML(ctx context.Context, dir, tree string, progress io.Writer) (string, error) {
+// package's version. which may be empty.
+func fetchUML(ctx context.Context, dir, tree, which string, progress io.Writer) (string, error) {
 	a := apt{dir: dir}
-	fmt.Fprintln(progress, "reading the machine's package lists")
-	if err := a.run(ctx, "update"); err != nil {
-		return "", err
-	}
-	deb, version, err := a.download(ctx, umlPackage, progress)
+	deb, version, err := a.uml(ctx, which, progress)
 	if err != nil {
 		return "", err
 	}
@@ -29,6 +25,22 @@ func fetchUML(ctx context.Context, dir, tree string, progress io.Writer) (string
 		return "", err
 	}
 	return version, UML.seal(tree, version, filepath.Join(tree, "usr", "bin", umlImage), filepath.Join(tree, "usr", "lib", "uml", "modules"))
+}
+
+// uml downloads the package.
+func (a apt) uml(ctx context.Context, which string, progress io.Writer) (deb, version string, err error) {
+	if which != "" {
+		o, err := UML.chosen(ctx, a.dir, which, progress)
+		if err != nil {
+			return "", "", err
+		}
+		return o.fetch(ctx, progress)
+	}
+	fmt.Fprintln(progress, "reading the machine's package lists")
+	if err := a.run(ctx, "update"); err != nil {
+		return "", "", err
+	}
+	return a.download(ctx, umlPackage, progress)
 }
 
 // download fetches one package, and returns its file and version.

@@ -43,9 +43,9 @@ func landlockChanges() uint64 {
 }
 
 // confine takes from this thread, and from all that it forks, the right to
-// change any file outside dir. Only this thread is confined, so the caller must
-// have locked it.
-func confine(dir string) error {
+// change any file outside dir but these devices and the usual ones. Only this
+// thread is confined, so the caller must have locked it.
+func confine(dir string, devices ...string) error {
 	handled := landlockChanges()
 	if handled == 0 {
 		return errNoLandlock
@@ -61,7 +61,7 @@ func confine(dir string) error {
 	if err := permit(ruleset, dir, handled); err != nil {
 		return err
 	}
-	for _, dev := range []string{"/dev/null", "/dev/zero", "/dev/tty", "/dev/ptmx"} {
+	for _, dev := range append([]string{"/dev/null", "/dev/zero", "/dev/tty", "/dev/ptmx"}, devices...) {
 		if err := permit(ruleset, dev, handled&fileChanges); err != nil && !errors.Is(err, unix.ENOENT) {
 			return err
 		}

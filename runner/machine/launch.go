@@ -33,9 +33,11 @@ type guest struct {
 	line    *os.File
 	control *net.UnixConn
 	console *ring
-	// dir is the work folder, in whatever namespace it lies.
-	dir *os.File
-	cpu *slot
+	// dir is the work folder, in whatever namespace it lies; work is its path
+	// there.
+	dir  *os.File
+	work string
+	cpu  *slot
 
 	// exited is closed when the supervisor is gone and all of the guest with
 	// it; how is then what it said about the kernel's end.
@@ -60,7 +62,7 @@ func launch(ctx context.Context, c Spec, rung Rung) (_ *guest, err error) {
 	}()
 	o := order{
 		Rung: rung, Program: c.Program, Args: c.Args, Env: c.Env, Self: c.Self, Modules: c.Modules,
-		Needed: c.Needed, Room: c.Room, CPU: -1, SameAddresses: c.SameAddresses, Files: len(c.Files),
+		Needed: c.Needed, Room: c.Room, CPU: -1, SameAddresses: c.SameAddresses, Files: len(c.Files), Devices: c.Devices,
 	}
 	if rung == Bare {
 		o.Places = places(c.WorkDir)
@@ -192,7 +194,7 @@ func (g *guest) ready(ctx context.Context, log io.Writer) error {
 		case r.Denied != "":
 			return &DeniedError{g.rung, r.Denied}
 		case r.Ready && dir != nil:
-			g.dir = dir
+			g.dir, g.work = dir, r.Work
 			return g.control.SetReadDeadline(time.Time{})
 		}
 	}

@@ -15,6 +15,7 @@
 package machine
 
 import (
+	"context"
 	"io"
 	"os"
 	"time"
@@ -47,6 +48,8 @@ type Spec struct {
 	Modules string
 	// Needed are further paths that the isolation must leave in sight.
 	Needed []string
+	// Devices are those that the machine writes to, beside /dev/null and the like.
+	Devices []string
 	// Room is how many bytes the work folder must have free.
 	Room int64
 	// Pin gives the machine a CPU of its own, as far as there are any.
@@ -59,6 +62,10 @@ type Spec struct {
 	WorkDir string
 	// Rung is the isolation wanted; Auto takes the highest that works.
 	Rung Rung
+	// Before, unless nil, has the line to the guest for itself before the guest's
+	// first word, and is told the path of the work folder. Its reads and writes
+	// fail when ctx ends or BootTimeout has passed. An error of it ends the boot.
+	Before func(ctx context.Context, line *os.File, work string) error
 	// BootTimeout bounds the time to the guest's first word.
 	BootTimeout time.Duration
 	// Silence is how long a guest may say nothing, heartbeats included.

@@ -38,12 +38,15 @@ type order struct {
 	SameAddresses bool `json:",omitempty"`
 	// Files is how many are inherited for the machine.
 	Files int `json:",omitempty"`
+	// Devices are those that the machine writes to, beside /dev/null and the like.
+	Devices []string `json:",omitempty"`
 }
 
 // report is what a supervisor says over its control socket, one packet each.
 type report struct {
-	// Ready comes with the work folder as a file descriptor.
-	Ready bool `json:",omitempty"`
+	// Ready comes with the work folder as a file descriptor; Work is its path.
+	Ready bool   `json:",omitempty"`
+	Work  string `json:",omitempty"`
 	// Note is a line for the log.
 	Note string `json:",omitempty"`
 	// Denied says why this rung cannot be had.

@@ -103,7 +103,16 @@ func boot(ctx context.Context, c Spec, r Rung) (*Session, error) {
 	g.heard = make(chan struct{})
 	go g.listen()
 	go s.follow()
-	go s.read(c.BootTimeout)
+	if err := before(ctx, c, g); err != nil {
+		s.err = err
+		close(s.over)
+		s.Close()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("booting a guest: %w", context.Cause(ctx))
+		}
+		return nil, s.failed("did not boot", err)
+	}
+	go s.read(c.BootTimeout - time.Since(begin))
 	select {
 	case e := <-s.events:
 		if e.Kind != wire.Hello {
@@ -121,6 +130,22 @@ func boot(ctx context.Context, c Spec, r Rung) (*Session, error) {
 		s.Close()
 		return nil, fmt.Errorf("booting a guest: %w", context.Cause(ctx))
 	}
+}
+
+// before gives Spec.Before its turn.
+func before(ctx context.Context, c Spec, g *guest) error {
+	if c.Before == nil {
+		return nil
+	}
+	if err := g.line.SetDeadline(time.Now().Add(c.BootTimeout)); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() { _ = g.line.SetDeadline(time.Unix(1, 0)) })
+	err := c.Before(ctx, g.line, g.work)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	return errors.Join(err, g.line.SetDeadline(time.Time{}))
 }
 
 // Kernel is the release of the guest's kernel.

@@ -99,11 +99,11 @@ func (s *supervisor) run(orphaned <-chan struct{}) int {
 	if s.Rung == Bare {
 		// Only this thread is confined, and the kernel that it forks; the
 		// others clean up.
-		if err := confine(s.work); err != nil {
+		if err := confine(s.work, s.Devices...); err != nil {
 			s.say(report{Note: fmt.Sprintf("nothing but its own care keeps the guest's kernel from writing this machine's files: %v", err)})
 		}
 	}
-	s.say(report{Ready: true}, dir)
+	s.say(report{Ready: true, Work: s.work}, dir)
 	_ = unix.Close(dir)
 	if err := cmd.Start(); err != nil {
 		s.say(report{Failed: fmt.Sprintf("starting %s: %v", s.Program, err)})

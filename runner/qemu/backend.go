@@ -27,6 +27,9 @@ type Backend struct {
 	// Config is how guests are booted. Its Kernel may be empty: then the
 	// kernel is looked for by Env.
 	Config Config
+	// Which of the kernels, kernel.Kind.Choose's word for it: "6.1", "debian",
+	// "/path/to/vmlinuz". Empty is the one that is taken unasked.
+	Which string
 	// Env looks up environment variables.
 	Env kernel.Env
 	// Modules are those behind a feature, or alternatives of them, by which Can tells whether the
@@ -37,8 +40,8 @@ type Backend struct {
 
 var _ runner.Backend = (*Backend)(nil)
 
-// Name implements runner.Backend.
-func (b *Backend) Name() string { return Name }
+// Name implements runner.Backend: "qemu", or "qemu:6.1" where Which is "6.1".
+func (b *Backend) Name() string { return kernel.QEMU.Word(b.Which) }
 
 // Can implements runner.Backend. Whether QEMU, a kernel and its modules are
 // there is told without a boot; whether it boots, only by booting it.
@@ -53,7 +56,10 @@ func (b *Backend) Can(_ context.Context, needs []topology.Feature) runner.Answer
 		whys, no.Fix = append(whys, err.Error()), append(no.Fix, InstallProgram)
 	}
 	k, err := b.kernel()
+	var absent *kernel.NotInstalledError
 	switch {
+	case errors.As(err, &absent):
+		whys, no.Fix = append(whys, absent.Error()), append(no.Fix, absent.Fix())
 	case errors.Is(err, kernel.ErrNone):
 		whys, no.Fix = append(whys, "no kernel for QEMU is installed"), append(no.Fix, kernel.QEMU.InstallCommand())
 	case err != nil:
@@ -94,7 +100,7 @@ func (b *Backend) kernel() (kernel.Kernel, error) {
 	if b.Config.Kernel.Image != "" {
 		return b.Config.Kernel, nil
 	}
-	return kernel.QEMU.Find(b.Env)
+	return kernel.QEMU.Choose(b.Env, b.Which)
 }
 
 // Boot implements runner.Backend.
@@ -104,11 +110,44 @@ func (b *Backend) Boot(ctx context.Context) (runner.Session, error) {
 	if c.Kernel, err = b.kernel(); err != nil {
 		return nil, err
 	}
+	if c, err = c.fromEnvironment(b.Env); err != nil {
+		return nil, err
+	}
 	s, err := Boot(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	return session{s}, nil
+}
+
+// SnapshotVariable is the environment's word on snapshots: 0 has none made or
+// used.
+const SnapshotVariable = "LVSLAB_SNAPSHOT"
+
+// fromEnvironment fills in what the environment says and the caller does not.
+func (c Config) fromEnvironment(env kernel.Env) (Config, error) {
+	if env == nil {
+		return c, nil
+	}
+	wish, err := ParseKVM(env(KVMVariable))
+	if err != nil {
+		return c, err
+	}
+	if c.KVM == KVMProven {
+		c.KVM = wish
+	}
+	switch v := env(SnapshotVariable); v {
+	case "", "1":
+	case "0":
+		c.NoSnapshot = true
+	default:
+		return c, fmt.Errorf("%s=%.100q: wanted 0 (none are made or used) or unset", SnapshotVariable, v)
+	}
+	if c.Cache == "" {
+		// Without a place for it, there is no cache.
+		c.Cache, _ = kernel.Cache(env)
+	}
+	return c, nil
 }
 
 type session struct{ *machine.Session }

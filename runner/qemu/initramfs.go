@@ -25,13 +25,9 @@ func initramfs(k kernel.Kernel, self string) (*os.File, error) {
 	if err := static(self); err != nil {
 		return nil, err
 	}
-	all, err := k.ReadModules()
+	order, err := stageOrder(k)
 	if err != nil {
 		return nil, err
-	}
-	order, err := all.Order(stageModules...)
-	if err != nil {
-		return nil, fmt.Errorf("%s cannot boot by 9p and virtio: %w", k, err)
 	}
 	fd, err := unix.MemfdCreate("lvslab-initramfs", unix.MFD_CLOEXEC)
 	if err != nil {
@@ -43,6 +39,19 @@ func initramfs(k kernel.Kernel, self string) (*os.File, error) {
 		return nil, fmt.Errorf("making the guest's initramfs: %w", err)
 	}
 	return f, nil
+}
+
+// stageOrder is what the guest's init loads, in that order.
+func stageOrder(k kernel.Kernel) ([]kernel.Module, error) {
+	all, err := k.ReadModules()
+	if err != nil {
+		return nil, err
+	}
+	order, err := all.Order(stageModules...)
+	if err != nil {
+		return nil, fmt.Errorf("%s cannot boot by 9p and virtio: %w", k, err)
+	}
+	return order, nil
 }
 
 // static makes sure that a program needs no other file, as the first root of the

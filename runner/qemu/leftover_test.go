@@ -37,8 +37,8 @@ func newStage(t *testing.T) stage {
 	s := stage{dir: dir, work: filepath.Join(dir, "work"), kernel: k}
 	s.kernel.Image, s.kernel.Modules = filepath.Join(dir, "vmlinux"), filepath.Join(dir, "modules", k.Release)
 	for _, args := range [][]string{
-		{"mkdir", s.work, filepath.Join(dir, "modules")},
-		{"chmod", "777", dir, s.work},
+		{"mkdir", s.work, filepath.Join(dir, "modules"), filepath.Join(dir, "cache")},
+		{"chmod", "777", dir, s.work, filepath.Join(dir, "cache")},
 		{"cp", self, filepath.Join(dir, "self")},
 		{"cp", k.Image, s.kernel.Image},
 		{"cp", "-r", k.Modules, s.kernel.Modules},
@@ -60,6 +60,12 @@ func (s stage) command(asRoot bool, rung string, jobs ...string) *exec.Cmd {
 		"LVSLAB_QEMU_KERNEL=" + s.kernel.Image, "LVSLAB_QEMU_MODULES=" + s.kernel.Modules,
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	// From a snapshot, after the first.
+	kept := filepath.Join(s.dir, "cache")
+	if asRoot {
+		kept = cache
+	}
+	cmd.Env = append(cmd.Env, "QEMU_TEST_CACHE="+kept)
 	if os.Geteuid() == 0 && !asRoot {
 		const nobody = 65534
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: nobody, Gid: nobody}
@@ -110,13 +116,17 @@ func (s stage) gone(t *testing.T) {
 	t.Fatalf("left behind: %q", left)
 }
 
-// TestOrdinaryUser needs no root, on whatever rung this machine allows.
+// TestOrdinaryUser needs no root, on whatever rung this machine allows. A guest
+// that one rung has kept starts on the other.
 func TestOrdinaryUser(t *testing.T) {
 	s := newStage(t)
 	for _, rung := range []string{"auto", "bare"} {
 		out, err := s.command(false, rung, "echo hello", "sh id -u").CombinedOutput()
 		if err != nil || !strings.Contains(string(out), "event: hello\nevent: 0\n") {
 			t.Errorf("%s: %v: %s", rung, err, out)
+		}
+		if kept := strings.Contains(string(out), "guest: from the snapshot"); kept != (rung == "bare") || strings.Contains(string(out), "no snapshot") {
+			t.Errorf("%s: %s", rung, out)
 		}
 		s.gone(t)
 	}

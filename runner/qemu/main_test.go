@@ -2,9 +2,11 @@ package qemu_test
 
 import (
 	"context"
+	"crypto/rand"
 	"debug/elf"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,8 +23,9 @@ import (
 	"github.com/lvslab/lvslab/runner/wire"
 )
 
-// self is the program for guests to run: this very one, if it is static.
-var self string
+// self is the program for guests to run: this very one, if it is static. cache is
+// where guests of all tests are kept, so that few of them boot.
+var self, cache string
 
 // sessionArg makes the test binary a program that boots a guest on the rung
 // that follows, runs the jobs that follow, and prints the events.
@@ -41,6 +44,10 @@ func testAll(m *testing.M) int {
 	if self, err = os.Executable(); err != nil {
 		panic(err)
 	}
+	if cache, err = os.MkdirTemp("", "qemu-test-cache-"); err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(cache)
 	if f, err := elf.Open(self); err != nil || f.Section(".interp") == nil {
 		return m.Run()
 	}
@@ -75,6 +82,12 @@ func job(ctx context.Context, j wire.Job, load func(...string) error, emit func(
 		case "sh":
 			out, err := exec.CommandContext(ctx, "/bin/sh", "-c", arg).CombinedOutput()
 			say(string(out), err)
+		case "random":
+			// The kernel's, this program's, and a child's.
+			uuid, err := os.ReadFile("/proc/sys/kernel/random/uuid")
+			say(string(uuid), rand.Text(), mathrand.Uint64(), err)
+		case "time":
+			say(time.Now().UnixNano())
 		case "flood":
 			for i := range 50 {
 				say(i, strings.Repeat("x", 100<<10))
@@ -97,7 +110,7 @@ func session(rung string, labs []string) int {
 		fmt.Println("no kernel:", err)
 		return 3
 	}
-	c := qemu.Config{Kernel: k, Log: os.Stdout, WorkDir: os.Getenv("QEMU_TEST_WORKDIR")}
+	c := qemu.Config{Kernel: k, Log: os.Stdout, WorkDir: os.Getenv("QEMU_TEST_WORKDIR"), Cache: os.Getenv("QEMU_TEST_CACHE"), KVM: qemu.KVMNever}
 	for _, r := range append(machine.Rungs(), machine.Auto) {
 		if r.String() == rung {
 			c.Rung = r
@@ -141,7 +154,7 @@ func start(t *testing.T, c qemu.Config) *machine.Session {
 	if c.Kernel.Image == "" {
 		c.Kernel = testKernel(t)
 	}
-	c.Self, c.Log = self, t.Output()
+	c.Self, c.Log, c.Cache, c.KVM = self, t.Output(), cache, qemu.KVMNever
 	s, err := qemu.Boot(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)

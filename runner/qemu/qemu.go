@@ -1,7 +1,9 @@
 // Package qemu boots guests on QEMU, with the generic kernel that Debian ships
 // for PCs, and runs jobs in them. That kernel has what User-Mode Linux lacks; it
-// boots in seconds and not in milliseconds, since the processor is emulated
-// (TCG): KVM is not used, for a /dev/kvm that opens proves nothing.
+// boots in seconds and not in milliseconds where the processor is emulated (TCG).
+// KVM is used where a real boot has proved it, for a /dev/kvm that opens proves
+// nothing. A guest is kept as it was right before it became somebody's, and the
+// next ones start from that (Config.Cache).
 //
 // The guest sees the machine's own files, read-only, through 9p, and this very
 // program is its init. How QEMU is started and kept in check is package
@@ -9,7 +11,6 @@
 package qemu
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -66,29 +67,16 @@ type Config struct {
 	// Silence is how long a guest may say nothing, heartbeats included; 0
 	// means DefaultSilence.
 	Silence time.Duration
+	// Cache is lvslab's folder in the user's cache (kernel.Cache), where snapshots
+	// are kept and what is known of KVM. Empty means that there are no snapshots,
+	// and that KVM is not tried.
+	Cache string
+	// NoSnapshot has the kernel boot each time.
+	NoSnapshot bool
+	// KVM says whether guests get it. Default: where one has booted by it.
+	KVM KVM
 	// Log receives lines for a person who asked for more; nil means none.
 	Log io.Writer
-}
-
-// Boot starts a guest and returns when it has said its first word. ctx bounds
-// the boot, not the session's life. The error is a *machine.GuestError where a
-// guest was started and came to nothing.
-func Boot(ctx context.Context, c Config) (*machine.Session, error) {
-	c, err := c.complete()
-	if err != nil {
-		return nil, err
-	}
-	image, err := initramfs(c.Kernel, c.Self)
-	if err != nil {
-		return nil, err
-	}
-	defer image.Close()
-	return machine.Boot(ctx, machine.Spec{
-		Kind: kind, Program: c.Program, Args: arguments(c), Files: []*os.File{image},
-		Self: c.Self, Modules: c.Kernel.Modules, Needed: []string{c.Kernel.Image},
-		Room: folderRoom, WorkDir: c.WorkDir, Rung: c.Rung,
-		BootTimeout: c.BootTimeout, Silence: c.Silence, Explain: explain, Log: c.Log,
-	})
 }
 
 func (c Config) complete() (Config, error) {
@@ -129,19 +117,20 @@ func (c Config) complete() (Config, error) {
 
 // File descriptors that QEMU inherits (machine.Spec).
 const (
-	lineFd      = 3
-	initramfsFd = 4
+	lineFd  = 3
+	firstFd = 4
 )
 
-// arguments are QEMU's (qemu-system-x86_64(1)).
-func arguments(c Config) []string {
-	return []string{
+// arguments are QEMU's (qemu-system-x86_64(1)), with those that say how the guest
+// starts. All but these must be the same for a snapshot to fit.
+func (b *booting) arguments(start []string) []string {
+	return append([]string{
 		// No device but those named here, and no configuration of the user's.
 		"-nodefaults", "-no-user-config", "-display", "none", "-monitor", "none",
-		"-machine", "pc,usb=off,vmport=off", "-accel", "tcg", "-smp", "1",
+		"-machine", "pc,usb=off,vmport=off", "-accel", b.accel, "-smp", "1",
 		// The guest's Go program asks for random numbers first thing.
 		"-cpu", "qemu64,+rdrand",
-		"-m", fmt.Sprintf("%dM", c.Mem>>20),
+		"-m", fmt.Sprintf("%dM", b.Mem>>20),
 		// A kernel that panics restarts the machine, which ends QEMU.
 		"-no-reboot",
 		"-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
@@ -150,10 +139,9 @@ func arguments(c Config) []string {
 		"-device", "virtserialport,chardev=line,name=" + machine.PortName,
 		// Several file systems in one share need numbers of files made anew.
 		"-virtfs", "local,path=/,mount_tag=" + machine.RootTag + ",security_model=none,readonly=on,multidevs=remap",
-		"-kernel", c.Kernel.Image,
-		"-initrd", fmt.Sprintf("/proc/self/fd/%d", initramfsFd),
+		"-kernel", b.Kernel.Image,
 		"-append", strings.Join(commandLine(), " "),
-	}
+	}, start...)
 }
 
 // commandLine is the kernel's. Most of it spares an emulated processor work:
@@ -169,7 +157,7 @@ func commandLine() []string {
 		// Words that the kernel does not know become the init's environment. A
 		// collection costs a guest more than the memory that it wins.
 		"GOGC=off", "GOMEMLIMIT=160MiB", "GOMAXPROCS=1", machine.StageEnv + "=1",
-		"--", wire.InitArg, machine.Work,
+		"--", wire.InitArg, "-",
 	}
 }
 
