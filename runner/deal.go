@@ -8,15 +8,16 @@ import (
 	"github.com/lvslab/lvslab/scenarios"
 )
 
-// Shards is implemented by a backend of whose kernels each uses one CPU only, so
-// that a run of many labs is shared out to several of them.
+// Shards is implemented by a backend of which several kernels can run at once, so
+// that a run of many labs is shared out to them.
 type Shards interface {
-	// Shards is how many kernels may run at once; 1 at least.
+	// Shards is how many kernels run at once unless Options.Kernels says
+	// another number; 1 at least.
 	Shards() int
 }
 
 // labsPerKernel is how many labs make it worth to boot another kernel, which
-// takes about as long as one of them.
+// takes about as long as one of them, where nobody has asked for it.
 const labsPerKernel = 3
 
 // task is one lab, as far as dealing goes.
@@ -59,13 +60,14 @@ type deck struct {
 }
 
 // firstPart is the share of all weight that is in the first hands, in percent,
-// and restPerKernel the number of small hands for each kernel.
+// and restPerKernel the number of small hands for each kernel. Of a few labs all
+// are in the first hands.
 const firstPart, restPerKernel = 75, 2
 
 // newDeck deals tasks to so many kernels, of which it leaves out those that have
 // nothing to do.
 func newDeck(tasks []task, kernels int) *deck {
-	if kernels = min(kernels, (len(tasks)+labsPerKernel-1)/labsPerKernel); kernels <= 1 {
+	if kernels = min(kernels, len(tasks)); kernels <= 1 {
 		d := &deck{hands: [][]string{nil}}
 		for _, t := range tasks {
 			d.hands[0] = append(d.hands[0], t.lab)
@@ -80,6 +82,10 @@ func newDeck(tasks []task, kernels int) *deck {
 	slices.SortStableFunc(tasks, func(a, b task) int {
 		return cmp.Or(cmp.Compare(btoi(b.ipv6), btoi(a.ipv6)), cmp.Compare(b.weight, a.weight))
 	})
+	part := firstPart
+	if len(tasks) < kernels*labsPerKernel {
+		part = 100
+	}
 	first, rest := newPiles(kernels), newPiles(kernels*restPerKernel)
 	dealt := 0
 	for _, t := range tasks {
@@ -88,12 +94,12 @@ func newDeck(tasks []task, kernels int) *deck {
 			// All to one kernel, as long as it is not too much for one: the
 			// others are spared an ipv6 in all their namespaces.
 			i := 0
-			for i < kernels-1 && first.weight[i]+t.weight > total*firstPart/100/kernels {
+			for i < kernels-1 && first.weight[i]+t.weight > total*part/100/kernels {
 				i++
 			}
 			first.put(i, t)
 			dealt += t.weight
-		case dealt < total*firstPart/100:
+		case dealt < total*part/100:
 			first.put(first.lightest(), t)
 			dealt += t.weight
 		default:

@@ -24,7 +24,7 @@ func dealt(d *deck) [][]string {
 }
 
 func TestDeckSmall(t *testing.T) {
-	for labs, want := range map[int]int{0: 1, 1: 1, labsPerKernel: 1, labsPerKernel + 1: 2, 100: 4} {
+	for labs, want := range map[int]int{0: 1, 1: 1, 2: 2, 3: 3, 100: 4} {
 		d := newDeck(tasksOf(slices.Repeat([]int{1}, labs)...), 4)
 		if len(d.hands) != want && labs != 100 || len(d.hands) > want {
 			t.Errorf("%d labs: %d kernels, wanted %d", labs, len(d.hands), want)

@@ -43,6 +43,7 @@ var sees = map[string][]string{
 	"runner/labtest":                {"..."},
 	"runner/wire":                   {"topology/source"},
 	"runner/report":                 {"runner/wire", "topology/source"},
+	"runner/origin":                 {"topology/source", "scenarios/importer", "runner/wire"},
 	"runner/live":                   {"runner/wire", "topology/source"},
 	"runner/line":                   {},
 	"runner/keeper":                 {"runner", "runner/wire", "runner/live", "topology/source"},

@@ -77,5 +77,5 @@ func guestBackends(t *testing.T) []runner.Backend {
 	t.Helper()
 	first := guestBackend(t).(*uml.Backend)
 	first.Modules = guest.Modules
-	return []runner.Backend{first, &qemu.Backend{Config: qemu.Config{Self: self}, Env: os.Getenv, Modules: guest.Modules}}
+	return []runner.Backend{first, &qemu.Backend{Config: qemu.Config{Self: self, NoSnapshot: true, KVM: qemu.KVMNever}, Env: os.Getenv, Modules: guest.Modules}}
 }

@@ -30,6 +30,9 @@ type Options struct {
 	FailFast bool
 	// Timeout bounds one lab; 0 means the engine's default.
 	Timeout time.Duration
+	// Kernels is how many guests of a backend run at once at most, if that has
+	// several (Shards); 0 leaves it to the backend.
+	Kernels int
 	// Parallel is how many labs run at once, in all kernels together; 0 means
 	// the engine's default in each.
 	Parallel int
@@ -51,7 +54,7 @@ var ErrNothingToRun = errors.New("there is no lab to run")
 // event RunStarted of its own. emit is called by one goroutine at a time.
 func Run(ctx context.Context, o Options, emit func(wire.Event)) (wire.Counts, error) {
 	start := time.Now()
-	r := &run{emit: emit, verdicts: make(map[string]wire.Verdict), titles: make(map[string]string), needs: make(map[string][]topology.Feature), tasks: make(map[string]task), files: make(map[string]int)}
+	r := newRun(emit)
 	needs, err := r.pick(&o)
 	if err != nil {
 		return wire.Counts{}, err
@@ -88,7 +91,10 @@ func (r *run) share(ctx context.Context, o *Options, s Share, other bool) error 
 	kernels := 1
 	// The first failure ends the run, which only one kernel can be sure of.
 	if b, ok := s.Backend.(Shards); ok && !o.FailFast {
-		kernels = b.Shards()
+		kernels = min(b.Shards(), (len(s.Labs)+labsPerKernel-1)/labsPerKernel)
+		if o.Kernels > 0 {
+			kernels = o.Kernels
+		}
 	}
 	if o.Parallel > 0 {
 		kernels = min(kernels, o.Parallel)
@@ -240,6 +246,13 @@ type run struct {
 	mu       sync.Mutex
 	emit     func(wire.Event)
 	verdicts map[string]wire.Verdict
+}
+
+func newRun(emit func(wire.Event)) *run {
+	return &run{
+		emit: emit, verdicts: make(map[string]wire.Verdict), titles: make(map[string]string), needs: make(map[string][]topology.Feature),
+		tasks: make(map[string]task), files: make(map[string]int),
+	}
 }
 
 // pick loads the files, picks the labs and works out what they need.

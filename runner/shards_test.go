@@ -85,6 +85,14 @@ func TestRunShared(t *testing.T) {
 			}
 		}
 	}
+	// More or fewer kernels at once than the backend would have.
+	for _, n := range []int{1, 2, 5} {
+		b := &shardedBackend{fakeBackend: fakeBackend{name: "uml", has: []string{"netns", "veth", "bridge", "overlay", "ip_vs", "ip_vs_rr"}}, shards: 3}
+		o := runner.Options{Files: files, Backends: []runner.Backend{b}, Kernels: n}
+		if counts, err := runner.Run(t.Context(), o, func(wire.Event) {}); err != nil || counts.Pass != len(files) || b.boots != n {
+			t.Errorf("%d at once: %v, %+v, %d kernels", n, err, counts, b.boots)
+		}
+	}
 	// A few labs, or the first failure to stop at, are for one kernel.
 	for _, o := range []runner.Options{{Files: files[:1]}, {Files: files, FailFast: true}} {
 		b := &shardedBackend{fakeBackend: fakeBackend{name: "uml", has: []string{"netns", "veth", "bridge", "overlay", "ip_vs", "ip_vs_rr"}}, shards: 3}

@@ -40,7 +40,7 @@ lvslab run.`,
 				if len(args) != 1 {
 					return usageError{errors.New("--running wants the name of one lab that is up")}
 				}
-				return a.runIn(c.Context(), inLab{name: args[0], format: *format, again: "lvslab check " + shellWord(args[0]) + " --running"})
+				return a.runIn(c.Context(), inLab{name: args[0], format: *format, outputs: &outputs{}, again: "lvslab check " + shellWord(args[0]) + " --running"})
 			}
 			chosen, err := pick(args).load()
 			var errs source.List

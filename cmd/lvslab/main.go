@@ -12,7 +12,7 @@ import (
 func main() {
 	guest.Enter()
 	if keeper.Asked() {
-		os.Exit(keeper.Main(backends))
+		os.Exit(keeper.Main(kernelBackends))
 	}
 	os.Exit(Main(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

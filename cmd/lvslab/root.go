@@ -19,6 +19,7 @@ import (
 	"github.com/lvslab/lvslab/labs"
 	"github.com/lvslab/lvslab/runner"
 	"github.com/lvslab/lvslab/runner/live"
+	"github.com/lvslab/lvslab/runner/report"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
@@ -176,7 +177,11 @@ func placed(line string) bool {
 // words of lab files.
 func (a *app) complain(format string, args ...any) {
 	for line := range strings.Lines(fmt.Sprintf(format, args...) + "\n") {
-		fmt.Fprintln(a.err, visible(strings.TrimSuffix(line, "\n")))
+		line = visible(strings.TrimSuffix(line, "\n"))
+		if inWorkflow() {
+			line = report.Safe(line, true)
+		}
+		fmt.Fprintln(a.err, line)
 	}
 }
 
@@ -200,7 +205,8 @@ does. Where the running kernel cannot do it, lvslab boots one that can.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 	})
-	addGroup(root, "Labs", a.listCmd(), a.runCmd(), a.checkCmd(), a.planCmd())
+	addGroup(root, "Labs", a.listCmd(), a.runCmd(), a.checkCmd(), a.planCmd(), a.reportCmd(), a.schemaCmd())
+	addGroup(root, "Configurations", a.importCmd(), a.diffCmd(), a.testCmd())
 	addGroup(root, "Labs that stay up", a.upCmd(), a.downCmd(), a.psCmd(), a.shellCmd(), a.execCmd(), a.applyCmd(),
 		a.faultCmd(), a.healCmd(), a.inspectCmd(), a.graphCmd(), a.captureCmd(), a.logsCmd())
 	addGroup(root, "This machine", a.doctorCmd(), a.kernelCmd(), a.versionCmd())

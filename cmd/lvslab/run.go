@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
@@ -11,17 +10,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lvslab/lvslab/runner"
+	"github.com/lvslab/lvslab/runner/origin"
 	"github.com/lvslab/lvslab/runner/report"
 	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
 func (a *app) runCmd() *cobra.Command {
-	var o runner.Options
-	var format *formatFlag
-	var strict bool
+	var f *runFlags
 	var omit, set []string
-	var pcap, in string
+	var in string
 	c := &cobra.Command{
 		Use:   "run [LAB|CHAPTER|FILE|FOLDER]... | --in LAB [STEPS]...",
 		Short: "Run labs and print their verdicts (all shipped labs when none is named)",
@@ -36,6 +34,14 @@ in the lab is taken back at their end, so that they can be done again. Before th
 lab's own steps its nodes forget one another, as when it had just come up:
 neighbours, connections and what was counted of them.
 
+--kernel with several kernels runs the labs on each of them and prints a table; what
+comes to different verdicts fails. --repeat runs them many times, and fails where a
+verdict changes, even if the last one was a pass. --shard 3/8 runs one part of
+eight, dealt by how long labs take (known of the shipped ones, else by --timings or a
+guess): the same labs make the same parts on every machine, and lvslab report merge
+makes one report of them. In a pod of a Kubernetes Indexed Job the part is read from
+JOB_COMPLETION_INDEX: --shard auto/8, or LVSLAB_SHARDS=8 in its environment.
+
 Exit status: 0 all passed; 1 something failed; 2 wrong usage or an invalid lab
 file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 		Example: `  lvslab run                    all shipped labs
@@ -46,32 +52,16 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
                                 a mistake made on purpose: see lvslab plan --roles
   lvslab run --in dr/sysctl steps.yaml
                                 steps in a lab that is up
+  lvslab run --kernel uml,qemu tun
+                                on two kernels, compared
+  lvslab run --repeat 50 my.yaml
+                                does it always come to the same verdict?
   lvslab run dr/sysctl --set virtual_services.web.scheduler=sh
                                 another one: any value of the networks, nodes,
                                 virtual_services and sysctls, by its path`,
 		RunE: func(c *cobra.Command, args []string) error {
-			if o.Timeout < 0 {
-				return usageError{errors.New("--timeout must not be negative")}
-			}
 			if in != "" {
-				for _, f := range []string{"kernel", "omit", "set", "fail-fast", "strict"} {
-					if c.Flags().Changed(f) {
-						return usageError{fmt.Errorf("--%s: %w", f, errOnlyOwnKernel)}
-					}
-				}
-				words := []string{"lvslab run --in", shellWord(in)}
-				for _, arg := range args {
-					words = append(words, shellWord(arg))
-				}
-				return a.runIn(c.Context(), inLab{name: in, steps: args, timeout: o.Timeout, pcap: pcap, format: *format, again: strings.Join(words, " ")})
-			}
-			var log io.Writer
-			if o.Verbose && *format == formatText {
-				log = a.err
-			}
-			o.Backends = backends(log)
-			if known := kernelWords(o.Backends); !slices.Contains(known, o.Kernel) {
-				return usageError{errors.New("--kernel: " + source.Unknown("kernel", o.Kernel, known))}
+				return a.runStepsIn(c, f, in, args)
 			}
 			sel := pick(args)
 			for i := range sel.files {
@@ -81,44 +71,41 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 			if err != nil {
 				return err
 			}
-			chosen.flags = sameRun(o.Kernel, omit, set)
-			o.Files = sel.files
-			if sel.partial() {
-				o.Labs = chosen.names()
-			}
+			chosen.flags = append(f.words(), sameRun(runner.Auto, omit, set)...)
+			w := work{files: sel.files, labs: chosen.labs, rerun: chosen.rerun, flags: sameRun(runner.Auto, omit, set), mapEvent: origin.Of(sel.files).Beside}
 			for _, r := range omit {
-				o.Omit = append(o.Omit, topology.Role(r))
+				w.omit = append(w.omit, topology.Role(r))
 			}
-			sink := a.sink(*format, o.Verbose, chosen)
-			if pcap != "" {
-				o.Capture = true
-				if sink, err = report.Captures(pcap, a.err, sink); err != nil {
-					return usageError{fmt.Errorf("--pcap: %w", err)}
-				}
-			}
-			counts, err := runner.Run(c.Context(), o, sink.Event)
-			if cerr := sink.Close(); err == nil {
-				err = cerr
-			}
+			err = a.execute(c.Context(), f, w)
 			if errors.Is(err, runner.ErrNothingToRun) && len(omit) > 0 {
 				err = noSuchRole(omit, args, chosen)
 			}
-			a.exit = report.ExitCode(counts, strict)
 			return err
 		},
 	}
-	f := c.Flags()
-	f.StringVar(&o.Kernel, "kernel", runner.Auto, "where to run: "+strings.Join(kernelWords(backends(nil)), ", "))
-	format = addFormat(f, "text, or json: one event a line")
-	f.BoolVarP(&o.Verbose, "verbose", "v", false, "show every step and what was done")
-	f.BoolVar(&o.FailFast, "fail-fast", false, "stop after the first lab that fails or is broken")
-	f.DurationVar(&o.Timeout, "timeout", 0, "bound each lab (default 2m0s)")
-	f.StringVar(&in, "in", "", "do steps in `LAB`, which is up")
-	f.StringVar(&pcap, "pcap", "", "write all packets of each step to `DIR`/LAB/STEP.pcapng, for tcpdump -r and wireshark")
-	f.BoolVar(&strict, "strict", false, "a skipped lab is a failure")
-	f.StringSliceVar(&omit, "omit", nil, "leave out all that plays a `role` (such as arp-announce), on purpose")
-	f.StringArrayVar(&set, "set", nil, "lay `PATH=VALUE` over the lab (virtual_services.web.scheduler=wrr; null takes a thing out)")
+	fs := c.Flags()
+	f = a.addRunFlags(fs)
+	fs.StringVar(&in, "in", "", "do steps in `LAB`, which is up")
+	fs.StringSliceVar(&omit, "omit", nil, "leave out all that plays a `role` (such as arp-announce), on purpose")
+	fs.StringArrayVar(&set, "set", nil, "lay `PATH=VALUE` over the lab (virtual_services.web.scheduler=wrr; null takes a thing out)")
 	return c
+}
+
+// runStepsIn is run --in.
+func (a *app) runStepsIn(c *cobra.Command, f *runFlags, in string, args []string) error {
+	if f.timeout < 0 {
+		return usageError{errNegativeTimeout}
+	}
+	for _, name := range []string{"kernel", "omit", "set", "fail-fast", "strict", "jobs", "repeat", "shard", "timings"} {
+		if c.Flags().Changed(name) {
+			return usageError{fmt.Errorf("--%s: %w", name, errOnlyOwnKernel)}
+		}
+	}
+	words := []string{"lvslab run --in", shellWord(in)}
+	for _, arg := range args {
+		words = append(words, shellWord(arg))
+	}
+	return a.runIn(c.Context(), inLab{name: in, steps: args, timeout: f.timeout, pcap: f.pcap, format: *f.format, outputs: f.outputs, again: strings.Join(words, " ")})
 }
 
 // sameRun are the flags that a run of the same labs needs to be the same run.
@@ -164,14 +151,10 @@ func noSuchRole(omit, args []string, chosen *chosen) error {
 	return usageError{fmt.Errorf("--omit %s: no lab that was named has all of these roles (%s names those it has)", strings.Join(omit, ","), what)}
 }
 
-func (a *app) sink(format formatFlag, verbose bool, chosen *chosen) report.Sink {
-	return a.sinkWith(format, report.TextOptions{Verbose: verbose, Labs: chosen.names(), Rerun: chosen.rerun})
-}
-
 // sinkWith is a report on standard output, as it suits that.
 func (a *app) sinkWith(format formatFlag, t report.TextOptions) report.Sink {
 	if format == formatJSON {
-		return report.JSON(a.out)
+		return report.InOrder(t.Labs, report.JSON(a.out))
 	}
 	o := report.TextOptions{}
 	if f, ok := a.out.file(); ok {

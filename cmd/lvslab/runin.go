@@ -21,6 +21,7 @@ type inLab struct {
 	timeout time.Duration
 	pcap    string
 	format  formatFlag
+	outputs *outputs
 	// again is the command line that does the same once more.
 	again string
 }
@@ -38,12 +39,15 @@ func (a *app) runIn(ctx context.Context, o inLab) error {
 		return err
 	}
 	t := report.TextOptions{Verbose: true, Labs: []string{conn.Info.Lab}, Rerun: func([]string) string { return o.again }}
-	sink := a.sinkWith(o.format, t)
-	if o.pcap != "" {
-		if sink, err = report.Captures(o.pcap, a.err, sink); err != nil {
-			return usageError{fmt.Errorf("--pcap: %w", err)}
-		}
+	sink, err := o.outputs.sink(a, a.sinkWith(o.format, t), reported{labs: t.Labs, format: o.format})
+	if err != nil {
+		return err
 	}
+	packets, err := a.packets(o.pcap)
+	if err != nil {
+		return err
+	}
+	sink = report.Tee(packets, sink)
 	start := time.Now()
 	send := func(e wire.Event) {
 		e.Version, e.Time = wire.Version, time.Now().UTC()
@@ -57,7 +61,7 @@ func (a *app) runIn(ctx context.Context, o inLab) error {
 	var counts wire.Counts
 	worst := wire.Pass
 	for _, f := range files {
-		err = conn.Lab.Run(ctx, live.Run{Steps: f, Timeout: o.timeout, Capture: o.pcap != ""}, func(e wire.Event) {
+		err = conn.Lab.Run(ctx, live.Run{Steps: f, Timeout: o.timeout, Capture: o.pcap != "" || o.outputs.capture()}, func(e wire.Event) {
 			if e.Kind == wire.LabFinished {
 				counts.Add(e.Verdict)
 				worst = wire.Worst(worst, e.Verdict)
@@ -69,6 +73,7 @@ func (a *app) runIn(ctx context.Context, o inLab) error {
 		}
 	}
 	send(wire.Event{Kind: wire.RunFinished, Verdict: worst, Counts: &counts, Seconds: time.Since(start).Seconds()})
+	o.outputs.fail(err)
 	if cerr := sink.Close(); err == nil {
 		err = cerr
 	}

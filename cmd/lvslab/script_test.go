@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	// In a script, lvslab is a copy of this very program; so is a guest's init.
 	guest.Enter()
 	if keeper.Asked() {
-		os.Exit(keeper.Main(backends))
+		os.Exit(keeper.Main(kernelBackends))
 	}
 	testscript.Main(m, map[string]func(){"lvslab": main})
 }
@@ -99,6 +99,12 @@ func condition(name string) (bool, error) {
 		return err == nil, nil
 	case "root":
 		return os.Geteuid() == 0, nil
+	case "keepalived":
+		err := keepalivedHere()
+		if err != nil && os.Getenv("LVSLAB_REQUIRE") != "" {
+			return false, fmt.Errorf("LVSLAB_REQUIRE is set, and %w", err)
+		}
+		return err == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
 }

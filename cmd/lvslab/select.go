@@ -309,11 +309,6 @@ func onlyNamed(all []*scenarios.Lab, names []string) ([]*scenarios.Lab, error) {
 // within reports whether a lab has the name, or a name below it.
 func within(lab, name string) bool { return lab == name || strings.HasPrefix(lab, name+"/") }
 
-// partial reports whether only some of the labs of a file are selected.
-func (s *selection) partial() bool {
-	return slices.ContainsFunc(s.only, func(names []string) bool { return names != nil })
-}
-
 func (c *chosen) names() []string {
 	var names []string
 	for _, l := range c.labs {
@@ -359,7 +354,7 @@ func (c *chosen) rerun(names []string) string {
 // shellWord quotes a word where a shell would not take it as it is.
 func shellWord(s string) string {
 	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%=", r)
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%=,", r)
 	}
 	if s != "" && strings.IndexFunc(s, func(r rune) bool { return !plain(r) }) < 0 {
 		return s

@@ -20,7 +20,6 @@ import (
 	"github.com/lvslab/lvslab/scenarios"
 	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/probe"
-	"github.com/lvslab/lvslab/topology/source"
 )
 
 func (a *app) upCmd() *cobra.Command {
@@ -78,7 +77,7 @@ brought up, or is up already; 130 interrupted, and nothing is left of it.`,
 	}
 	f := c.Flags()
 	f.StringVar(&name, "name", "", "call it `NAME` while it is up (default: its own name)")
-	f.StringVar(&kernel, "kernel", runner.Auto, "where to run: "+strings.Join(kernelWords(backends(nil)), ", "))
+	f.StringVar(&kernel, "kernel", runner.Auto, "where to run: "+strings.Join(kernelWords(), ", "))
 	f.StringSliceVar(&omit, "omit", nil, "leave out all that plays a `role` (such as arp-announce), on purpose")
 	f.StringArrayVar(&set, "set", nil, "lay `PATH=VALUE` over the lab (virtual_services.web.scheduler=wrr; null takes a thing out)")
 	format = addFormat(f, "text or json")
@@ -140,9 +139,9 @@ func oneLab(arg string, set []string) (*scenarios.Lab, wire.File, error) {
 
 // kernelFor chooses the kernel of a lab that is to stay up.
 func (a *app) kernelFor(c *cobra.Command, kernel string, lab *scenarios.Lab, omit []string) (runner.Share, error) {
-	all := backends(nil)
-	if known := kernelWords(all); !slices.Contains(known, kernel) {
-		return runner.Share{}, usageError{errors.New("--kernel: " + source.Unknown("kernel", kernel, known))}
+	all, err := kernelBackends(kernel, nil)
+	if err != nil {
+		return runner.Share{}, err
 	}
 	var roles []topology.Role
 	for _, r := range omit {

@@ -94,7 +94,7 @@ func prepareCold(b *testing.B, what string) *cold {
 		b.Fatal(err)
 	}
 	// As the Makefile builds it.
-	build(b, c.lvslab, "github.com/lvslab/lvslab/cmd/lvslab", "-s -w")
+	build(b, c.lvslab, "github.com/lvslab/lvslab/cmd/lvslab")
 	c.nothing, c.how = doNothing(b, dir)
 	if err := os.Mkdir(c.work, 0o777); err != nil {
 		b.Fatal(err)
@@ -217,13 +217,13 @@ func doNothing(b *testing.B, dir string) (path, how string) {
 			return path, "its init in C"
 		}
 	}
-	build(b, path, "./testdata/poweroff", "-s -w")
+	build(b, path, "./testdata/poweroff")
 	return path, "its init in Go, some ms slower than in C"
 }
 
-func build(b *testing.B, out, pkg, flags string) {
+func build(b *testing.B, out, pkg string) {
 	b.Helper()
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", flags, "-o", out, pkg)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, pkg)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := cmd.CombinedOutput(); err != nil {
 		b.Fatalf("go build %s: %v\n%s", pkg, err, text)

@@ -102,7 +102,7 @@ func BenchmarkExec(b *testing.B) {
 		b.Fatal(err)
 	}
 	nothing := filepath.Join(dir, "nothing")
-	build(b, nothing, filepath.Join(dir, "main.go"), "-s -w")
+	build(b, nothing, filepath.Join(dir, "main.go"))
 	self, err := os.Executable()
 	if err != nil {
 		b.Fatal(err)

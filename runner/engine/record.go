@@ -18,7 +18,7 @@ const chunkSize = 256 << 10
 // from being whole is told in its last piece and changes no verdict.
 func (r *labRun) record(ctx context.Context, i int, s *scenarios.Step) {
 	w := &recorder{emit: r.emit, lab: r.lab.Name, step: i + 1, name: s.Name}
-	bctx, cancel := context.WithTimeout(ctx, barrierWait)
+	bctx, cancel := context.WithTimeout(ctx, r.env.barrierWait())
 	err := r.env.barrier(bctx, true)
 	cancel()
 	if err != nil {

@@ -19,8 +19,10 @@ const (
 	// wanted or the step's deadline has come.
 	pollEvery = 10 * time.Millisecond
 	// barrierWait bounds a barrier; it takes milliseconds, or twice the longest
-	// delay of a link.
+	// delay of a link. Each node adds barrierNode: a thorough one waits for all
+	// nodes to hear of all.
 	barrierWait = 10 * time.Second
+	barrierNode = 500 * time.Millisecond
 )
 
 // step does one step and tells what came of it.
@@ -74,7 +76,7 @@ func (r *labRun) carryOut(ctx context.Context, s *scenarios.Step, out *wire.Step
 		return wire.Broken, err
 	}
 	if stimulated && len(pending) > 0 {
-		bctx, cancel := context.WithTimeout(ctx, barrierWait)
+		bctx, cancel := context.WithTimeout(ctx, r.env.barrierWait())
 		err := r.env.barrier(bctx, r.env.thorough)
 		cancel()
 		if err != nil {
@@ -99,6 +101,9 @@ func (r *labRun) carryOut(ctx context.Context, s *scenarios.Step, out *wire.Step
 		w := wire.Result{Check: e.Kind(), Pos: e.Pos(), Verdict: wire.Pass, Wanted: res.Wanted, Seen: res.Seen}
 		if !res.Pass {
 			w.Verdict = wire.Fail
+			if res.At.IsValid() {
+				w.Pos = res.At
+			}
 			for _, ev := range res.Evidence {
 				w.Evidence = append(w.Evidence, wire.Evidence(ev))
 			}

@@ -53,9 +53,9 @@ type word struct {
 // Asked reports whether this process was started to be a keeper.
 func Asked() bool { return len(os.Args) == 2 && os.Args[1] == argument }
 
-// Main is a keeper's life. backends are the kernels that its order names one of.
-// It returns the exit status.
-func Main(backends func(log io.Writer) []runner.Backend) int {
+// Main is a keeper's life. backends are kernels among which is the one of this
+// name, which its order gives. It returns the exit status.
+func Main(backends func(name string, log io.Writer) ([]runner.Backend, error)) int {
 	unix.CloseOnExec(tellFd)
 	unix.CloseOnExec(lockFd)
 	unix.Umask(0o077)
@@ -71,7 +71,11 @@ func Main(backends func(log io.Writer) []runner.Backend) int {
 	}
 	k := &keeper{folder: folder{name: o.Info.Name, path: o.Folder, lock: os.NewFile(lockFd, "lock")}, info: o.Info, downed: make(chan struct{}), dead: make(chan struct{})}
 	k.info.Pid = os.Getpid()
-	if err := k.run(tell, o.Job, backends(os.Stderr)); err != nil {
+	all, err := backends(o.Info.Backend, os.Stderr)
+	if err == nil {
+		err = k.run(tell, o.Job, all)
+	}
+	if err != nil {
 		_ = json.NewEncoder(tell).Encode(word{Error: err.Error()})
 		fmt.Fprintln(os.Stderr, err)
 		return 1

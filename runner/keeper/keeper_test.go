@@ -25,7 +25,7 @@ import (
 // A keeper of these tests is this test program, with kernels that are none.
 func TestMain(m *testing.M) {
 	if keeper.Asked() {
-		os.Exit(keeper.Main(func(io.Writer) []runner.Backend { return []runner.Backend{backend{}} }))
+		os.Exit(keeper.Main(func(string, io.Writer) ([]runner.Backend, error) { return []runner.Backend{backend{}}, nil }))
 	}
 	os.Exit(m.Run())
 }

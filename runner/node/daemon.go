@@ -3,7 +3,9 @@ package node
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"slices"
 	"strconv"
@@ -38,12 +40,17 @@ type Daemon struct {
 }
 
 // StartDaemon runs d.Command as Run does, in the background, and returns when the
-// port is listened on; what it wrote is part of the error when that does not
+// port is listened on, or d.Ready is there; what it wrote is part of the error when that does not
 // happen within DaemonWait, or when the command ends before. Like every command
 // it is gone with the Files at the latest.
 func StartDaemon(ctx context.Context, f *Files, ns *netns.Namespace, d topology.Daemon) (*Daemon, error) {
 	if listening(ns, d) {
 		return nil, fmt.Errorf("node %s: start %s: another server of this node listens on port %d", f.name, d.Service, d.Port)
+	}
+	if d.Ready != "" { // one that was killed may have left it
+		if err := f.Remove(d.Ready); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 	}
 	life, stop := context.WithCancel(context.Background())
 	p := &Daemon{stop: stop, done: make(chan struct{})}
@@ -52,32 +59,48 @@ func StartDaemon(ctx context.Context, f *Files, ns *netns.Namespace, d topology.
 		defer p.forget()
 		p.out = Run(life, f, Command{Shell: d.Command, Timeout: math.MaxInt64, Combined: true, Watch: p.note, Started: p.started})
 	}()
-	if err := p.await(ctx, ns, d); err != nil {
+	if err := p.await(ctx, f, ns, d); err != nil {
 		_ = p.Close()
 		return nil, fmt.Errorf("node %s: start %s (%s): %w%s", f.name, d.Service, d.Command, err, p.said())
 	}
 	return p, nil
 }
 
-// await polls until the port listens.
-func (p *Daemon) await(ctx context.Context, ns *netns.Namespace, d topology.Daemon) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, DaemonWait, fmt.Errorf("port %d does not listen after %s", d.Port, DaemonWait))
+// await polls until the port listens, or the file is there.
+func (p *Daemon) await(ctx context.Context, f *Files, ns *netns.Namespace, d topology.Daemon) error {
+	late := fmt.Errorf("port %d does not listen after %s", d.Port, DaemonWait)
+	before := fmt.Sprintf("port %d listened", d.Port)
+	if d.Ready != "" {
+		late = fmt.Errorf("it has not written %s after %s", d.Ready, DaemonWait)
+		before = "it wrote " + d.Ready
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, DaemonWait, late)
 	defer cancel()
 	tick := time.NewTicker(daemonPoll)
 	defer tick.Stop()
-	for !listening(ns, d) {
+	for !p.ready(f, ns, d) {
 		select {
 		case <-tick.C:
 		case <-p.done:
 			if p.out.Err != nil {
 				return p.out.Err
 			}
-			return fmt.Errorf("it ended before port %d listened: %s; a daemon must stay in the foreground", d.Port, p.ending())
+			return fmt.Errorf("it ended before %s: %s; a daemon must stay in the foreground", before, p.ending())
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 	return nil
+}
+
+// ready reports whether a daemon can be used: its port is listened on, or else
+// the file that it makes is there and it still runs.
+func (p *Daemon) ready(f *Files, ns *netns.Namespace, d topology.Daemon) bool {
+	if d.Ready == "" {
+		return listening(ns, d)
+	}
+	_, err := f.Stat(d.Ready)
+	return err == nil && p.Ended() == ""
 }
 
 // listening reports whether every protocol of a daemon's port has its socket, at

@@ -18,6 +18,9 @@ type Backend struct {
 	// Config is how guests are booted. Its Kernel may be empty: then the
 	// kernel is looked for by Env.
 	Config Config
+	// Which of the kernels, kernel.Kind.Choose's word for it: "6.1", "debian",
+	// "/path/to/linux.uml". Empty is the one that is taken unasked.
+	Which string
 	// Env looks up environment variables.
 	Env kernel.Env
 	// Modules are those behind a feature, or alternatives of them, by which Can tells whether the
@@ -39,8 +42,8 @@ const maxShards = 8
 // for each.
 func (b *Backend) Shards() int { return min(machine.CPUs(), maxShards) }
 
-// Name implements runner.Backend.
-func (b *Backend) Name() string { return "uml" }
+// Name implements runner.Backend: "uml", or "uml:6.1" where Which is "6.1".
+func (b *Backend) Name() string { return kernel.UML.Word(b.Which) }
 
 // Can implements runner.Backend. Which modules a kernel has is told by its
 // folder; whether it boots, only by booting it.
@@ -48,7 +51,11 @@ func (b *Backend) Can(_ context.Context, needs []topology.Feature) runner.Answer
 	k, err := b.kernel()
 	if err != nil {
 		a := runner.Answer{Verdict: runner.No, Why: err.Error()}
-		if errors.Is(err, kernel.ErrNone) {
+		var absent *kernel.NotInstalledError
+		switch {
+		case errors.As(err, &absent):
+			a.Why, a.Fix = absent.Error(), []string{absent.Fix()}
+		case errors.Is(err, kernel.ErrNone):
 			a.Why, a.Fix = "no guest kernel is installed", []string{"lvslab kernel install"}
 		}
 		return a
@@ -67,7 +74,7 @@ func (b *Backend) kernel() (kernel.Kernel, error) {
 	if b.Config.Kernel.Image != "" {
 		return b.Config.Kernel, nil
 	}
-	return kernel.Find(b.Env)
+	return kernel.UML.Choose(b.Env, b.Which)
 }
 
 // Boot implements runner.Backend.
