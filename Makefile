@@ -12,7 +12,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 # What the tests compare lvslab with.
 TOOLS := iproute2 ipvsadm arptables iptables nftables curl tcpdump procps busybox python3 kmod util-linux \
-	iputils-ping bind9-dnsutils netcat-openbsd ncat qemu-system-x86 net-tools vim-tiny less
+	iputils-ping bind9-dnsutils netcat-openbsd ncat qemu-system-x86 net-tools vim-tiny less keepalived
 
 export CGO_ENABLED = 0
 

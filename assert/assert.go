@@ -49,6 +49,9 @@ type Result struct {
 	Pass bool
 	// Wanted and Seen are sentences without full stops.
 	Wanted, Seen string
+	// At is where exactly the lab file says what was not so: a line of a list;
+	// the zero value stands for the check's own place.
+	At source.Pos
 	// Evidence is what a person would ask for next.
 	Evidence []Evidence
 	// Untold, when not nil, says why nothing is known: the step is broken then,
@@ -174,6 +177,7 @@ func kinds() map[string]decoder {
 		"sticky":       decodeSticky,
 		"shares":       decodeShares,
 		"only":         decodeOnly,
+		"answers":      decodeAnswers,
 		"path":         decodePath,
 		"packets":      decodePackets,
 		"cost":         decodeCost,
@@ -195,6 +199,7 @@ func kinds() map[string]decoder {
 		"output":       decodeOutput,
 		"file":         decodeFile,
 		"arp_rules":    decodeARPRules,
+		"addresses":    decodeAddresses,
 		"iptables":     decodeIptables,
 		"ip6tables":    decodeIptables,
 	}

@@ -75,6 +75,7 @@ func TestDecodeErrors(t *testing.T) {
 		"neighbour: {node: a, address: b}":                         "f:1:12: neighbour needs one of is: (the node whose MAC address the entry holds) and state:",
 		"neighbour: {node: a, address: b, is: c, state: stale}":    "f:1:12: neighbour needs one of is: (the node whose MAC address the entry holds) and state:",
 		"neighbour: {node: a, address: b, state: stael}":           `f:1:12: unknown neighbour state "stael", did you mean "stale"? Allowed: failed, incomplete, none, permanent, reachable, stale, unresolved`,
+		"addresses: {node: a}":                                     "f:1:12: addresses needs has: or lacks:",
 		"table: {node: a}":                                         `f:1:8: key "rules" is missing`,
 		"table: {node: a, rules: \"-a -t 1.2.3.4:80 -r 1.2.3.5\"}": "f:1:8: rules, line 1: there is no virtual service tcp 1.2.3.4:80; add it before with -A",
 		"table: {rules: \"\"}":                                     `f:1:8: key "node" is missing`,

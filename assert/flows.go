@@ -163,6 +163,17 @@ type followedStep struct {
 	missing  string
 }
 
+// only keeps the flows whose requests came to one of some nodes; all where there
+// is none.
+func (st *followedStep) only(nodes []string) {
+	if len(nodes) == 0 {
+		return
+	}
+	st.flows = slices.DeleteFunc(st.flows, func(f *flow) bool {
+		return !slices.ContainsFunc(f.requestEnds, func(end string) bool { return slices.Contains(nodes, end) })
+	})
+}
+
 // fragments is the first link on which a packet crossed in pieces, or "".
 func (st *followedStep) fragments() string {
 	for _, l := range st.links {

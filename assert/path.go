@@ -23,6 +23,9 @@ type path struct {
 	// To and From narrow the check to some of the step's requests.
 	To   string `yaml:"to"`
 	From string `yaml:"from"`
+	// Servers narrow it to the requests that came to one of these nodes, where
+	// real servers of one service are reached by different methods.
+	Servers []string `yaml:"servers"`
 	// Encapsulation is that of the requests between the nodes that put it on
 	// and take it off; the same as in request.
 	Encapsulation string `yaml:"encapsulation"`
@@ -132,6 +135,7 @@ func (c *path) Refs() []Ref {
 	if c.From != "" {
 		refs = append(refs, nodeRefs(c.pos, c.From)...)
 	}
+	refs = append(refs, nodeRefs(c.pos, c.Servers...)...)
 	for _, l := range []*leg{c.Request, c.Reply} {
 		if l == nil {
 			continue
@@ -170,6 +174,10 @@ func (c *path) Begin(_ context.Context, env Env) (Pending, error) {
 			r.Seen = st.missing
 			r.Evidence = []Evidence{{"the paths that were seen", st.ladders(env, nil)}}
 			return r, false
+		}
+		if st.only(c.Servers); len(st.flows) == 0 {
+			r.Seen = "no request came to " + strings.Join(c.Servers, " or ")
+			return r, true
 		}
 		var bad []*flow
 		var why string
@@ -212,6 +220,9 @@ func (c *path) wanted() string {
 	var parts []string
 	if c.Method != "" {
 		parts = append(parts, pathMethods()[c.Method].claim)
+	}
+	if len(c.Servers) > 0 {
+		parts = append(parts, "of those that come to "+strings.Join(c.Servers, " or "))
 	}
 	request := c.Request
 	if c.Encapsulation != "" {

@@ -37,18 +37,45 @@ func groupings() map[string]grouping {
 	}
 }
 
+// stickyForm is how a lab file says it.
+type stickyForm struct {
+	By      string `yaml:"by,required"`
+	Servers string `yaml:"servers"`
+	// Netmask takes sources of one network as one, which is of so many bits.
+	Netmask int `yaml:"netmask"`
+}
+
+// network is a grouping by the networks of so many bits that sources are in, as
+// persistence with a netmask takes them.
+func network(bits int) grouping {
+	return grouping{fmt.Sprintf("/%d of source addresses", bits), func(r Reply) string {
+		p, err := r.Local.Addr().Prefix(bits)
+		if !r.Local.IsValid() || err != nil {
+			return ""
+		}
+		return p.String()
+	}}
+}
+
 // decodeSticky reads {by: source, servers: ">1"}: whoever asks again gets the
 // same server, and over all of them there are so many servers. Without the
-// second half a director with one real server would do.
+// second half a director with one real server would do. With netmask: sources of
+// one network are one.
 func decodeSticky(d *source.Decoder, n *yaml.Node, h head) Check {
-	var c struct {
-		By      string `yaml:"by,required"`
-		Servers string `yaml:"servers"`
-	}
+	var c stickyForm
 	d.Decode(n, &c)
 	by, ok := groupings()[c.By]
 	if !ok && c.By != "" {
 		d.Fail(n, "%s", source.Unknown("grouping", c.By, []string{"client", "source", "connection", "service"}))
+	}
+	if c.Netmask != 0 {
+		switch {
+		case c.Netmask < 1 || c.Netmask > 128:
+			d.Fail(n, "netmask is from 1 to 32, or to 128 for IPv6, found %d", c.Netmask)
+		case c.By != "source" && ok:
+			d.Fail(n, "netmask: networks are those of source addresses, so it goes with by: source")
+		}
+		by = network(c.Netmask)
 	}
 	servers := condition{op: ">="}
 	servers.n = 1

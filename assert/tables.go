@@ -2,7 +2,6 @@ package assert
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -13,72 +12,10 @@ import (
 	"golang.org/x/sys/unix"
 	"gopkg.in/yaml.v3"
 
-	"github.com/lvslab/lvslab/scenarios/ipvs"
 	"github.com/lvslab/lvslab/topology"
 	"github.com/lvslab/lvslab/topology/filter"
 	"github.com/lvslab/lvslab/topology/source"
 )
-
-// table checks a node's IPVS table against rules in ipvsadm's words.
-type table struct {
-	head
-	node  string
-	rules ipvs.Table
-}
-
-func decodeTable(d *source.Decoder, n *yaml.Node, h head) Check {
-	var c struct {
-		Node  string `yaml:"node,required"`
-		Rules string `yaml:"rules,required"`
-	}
-	d.Decode(n, &c)
-	t, err := ipvs.ParseRules("", c.Rules)
-	var list source.List
-	if errors.As(err, &list) {
-		for _, e := range list {
-			d.Fail(n, "rules, line %d: %s", e.Pos.Line, e.Msg)
-		}
-	} else if err != nil {
-		d.Fail(n, "rules: %v", err)
-	}
-	return &table{h, c.Node, t}
-}
-
-func (c *table) Refs() []Ref { return nodeRefs(c.pos, c.node) }
-
-func (c *table) Begin(_ context.Context, env Env) (Pending, error) {
-	n, err := env.Node(c.node)
-	if err != nil {
-		return nil, err
-	}
-	wanted := "the IPVS table of " + c.node + " is empty"
-	if len(c.rules) > 0 {
-		wanted = fmt.Sprintf("the IPVS table of %s holds %s", c.node, strings.ReplaceAll(strings.TrimSpace(ipvs.FormatRules(c.rules)), "\n", "; "))
-	}
-	return judge(func(ctx context.Context) (Result, bool) {
-		t, err := readTable(ctx, n)
-		if err != nil {
-			return noAnswer(wanted, err)
-		}
-		r := Result{Wanted: wanted, Pass: t.Equal(c.rules), Seen: "an empty table"}
-		if len(t) > 0 {
-			r.Seen = strings.ReplaceAll(strings.TrimSpace(ipvs.FormatRules(t)), "\n", "; ")
-		}
-		if !r.Pass {
-			r.Evidence = []Evidence{{"IPVS table of " + c.node, ipvs.FormatList(t)}}
-		}
-		return r, true
-	}), nil
-}
-
-func readTable(ctx context.Context, n topology.Node) (ipvs.Table, error) {
-	conn, err := ipvs.Open(n)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	return conn.Table(ctx)
-}
 
 // arpRules checks a node's ARP filter against rules in arptables' words.
 type arpRules struct {
@@ -87,11 +24,14 @@ type arpRules struct {
 	rules []filter.ArpRule
 }
 
+// arpRulesForm is how a lab file says it.
+type arpRulesForm struct {
+	Node  string   `yaml:"node,required"`
+	Rules []string `yaml:"rules,required"`
+}
+
 func decodeARPRules(d *source.Decoder, n *yaml.Node, h head) Check {
-	var c struct {
-		Node  string   `yaml:"node,required"`
-		Rules []string `yaml:"rules,required"`
-	}
+	var c arpRulesForm
 	d.Decode(n, &c)
 	a := &arpRules{head: h, node: c.Node}
 	for _, s := range c.Rules {

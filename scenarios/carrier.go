@@ -35,6 +35,9 @@ func (l *Lab) carriers() []carrier { return l.carriersIf(func(string) bool { ret
 
 // carriersAt are those of one node.
 func (l *Lab) carriersAt(node string) []carrier {
+	if l.near != nil && l.near.carriers != nil {
+		return l.near.carriers[node]
+	}
 	return l.carriersIf(func(n string) bool { return n == node })
 }
 

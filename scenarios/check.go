@@ -2,6 +2,7 @@ package scenarios
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -20,6 +21,7 @@ func (l *Lab) check() source.List {
 	}
 	found := l.reachability()
 	state := l
+	defer l.forget()
 	for i := range l.Steps {
 		s := &l.Steps[i]
 		for j := range s.Do {
@@ -45,6 +47,7 @@ func (l *Lab) check() source.List {
 			}
 			if next != state {
 				found = append(found, next.reachability()...)
+				defer next.forget()
 				state = next
 				l.ipv6 = l.ipv6 || next.UsesIPv6()
 			}
@@ -196,6 +199,7 @@ func (l *Lab) checkNode(errs *source.List, nodeName string, n Node) {
 	checkSysctls(errs, n.Sysctls)
 	l.checkSync(errs, nodeName, n)
 	checkServe(errs, nodeName, n.Serve)
+	checkKeepalived(errs, nodeName, n)
 	l.checkStorage(errs, nodeName, n)
 }
 
@@ -221,15 +225,22 @@ func (l *Lab) checkService(errs *source.List, v *VirtualService) {
 		l.checkNodeRef(errs, v.Pos, d)
 		l.checkPlacement(errs, v.VIP.Directors, d)
 	}
-	seen := make(map[string]bool)
+	// One machine may serve by several ports, or by several addresses.
+	type place struct {
+		node    string
+		address netip.Addr
+		port    uint16
+	}
+	seen := make(map[place]bool)
 	carried := false
 	for _, r := range v.RealServers {
 		l.checkNodeRef(errs, r.Pos, r.Node)
 		l.checkPlacement(errs, v.VIP.RealServers, r.Node)
-		if seen[r.Node] {
+		at := place{r.Node, r.Address, r.Port}
+		if seen[at] {
 			errs.Add(r.Pos, "real server %s is here a second time", r.Node)
 		}
-		seen[r.Node] = true
+		seen[at] = true
 		carried = carried || v.methodOf(r).Carried() && v.vip().Is4()
 		if whole {
 			l.checkServer(errs, v, r)
@@ -238,6 +249,7 @@ func (l *Lab) checkService(errs *source.List, v *VirtualService) {
 			errs.Add(r.Pos, "real server %s is a director of the same service", r.Node)
 		}
 	}
+	l.checkManager(errs, v)
 	if s := v.ARPSuppression; s != nil && len(s.Parts) > 0 && v.vip().Is6() {
 		errs.Add(s.Pos, "arp_suppression: IPv6 has no ARP; a virtual IP on lo is not answered for, so leave this out")
 	}
@@ -296,6 +308,9 @@ func (l *Lab) checkServer(errs *source.List, v *VirtualService, r RealServer) {
 		}
 	}
 }
+
+// Schedulers are the schedulers that a lab may name.
+func Schedulers() []string { return schedulers() }
 
 // schedulers are those of ipvsadm(8).
 func schedulers() []string {

@@ -55,6 +55,8 @@ type Lab struct {
 	stepsFile string
 	// root is the lab as its file has it, nil for that one itself.
 	root *Lab
+	// near is what is known of its nodes while it is checked, nil at other times.
+	near *near
 }
 
 // Network is one bridge that nodes are linked to.

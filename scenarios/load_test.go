@@ -91,7 +91,7 @@ func TestLoadErrors(t *testing.T) {
 		{"10.0.0.250/24}", "10.0.0.250/24}, sysctls: {net/../kernel/hostname: x}", `f.yaml:5:56: sysctl "net/../kernel/hostname": only keys below net. belong to a node, as in net.ipv4.conf.all.rp_filter`},
 		{"10.0.0.250/24}", "10.0.0.250/24}, sysctls: {net.ipv4.ip_forward: \"1\\n0\"}", `f.yaml:5:56: sysctl net.ipv4.ip_forward: a value is one line of text, found "1\n0"`},
 		{"10.0.0.250/24}", "10.0.0.250/24}, sysctls: {net.ipv4.ip_forward: \"\"}", `f.yaml:5:56: sysctl net.ipv4.ip_forward: a value is one line of text, found ""`},
-		{"10.0.0.250/24}", "10.0.0.250/24}, serve: [http2]", `f.yaml:5:54: unknown service "http2", did you mean "http"? Allowed: dns, ftp, http, nfs, sctp, smtp, tcp, udp`},
+		{"10.0.0.250/24}", "10.0.0.250/24}, serve: [http2]", `f.yaml:5:54: unknown service "http2", did you mean "http"? Allowed: dns, ftp, http, keepalived, nfs, sctp, smtp, tcp, udp`},
 		{"10.0.0.250/24}", "10.0.0.250/24}, serve: [http 0]", `f.yaml:5:54: port "0" is not from 1 to 65535`},
 		{"10.0.0.250/24}", "10.0.0.250/24}, serve: [http, http 80]", "f.yaml:5:60: node client serves port 80 twice; the first is at f.yaml:5:54"},
 		{"10.0.0.250/24}", "10.0.0.2/24}", "f.yaml:7:24: web1 has the address 10.0.0.2 of client (f.yaml:5:26) [address-twice]"},
@@ -454,7 +454,7 @@ virtual_services:
   web: {address: nonsense, directors: [directr], forwarding: drr, arp_suppression: none, real_servers: [{wieght: 1}]}
 `
 	const want = `f.yaml:4:26: unknown network "lna", did you mean "lan"? Allowed: lan
-f.yaml:5:52: unknown service "htpp", did you mean "http"? Allowed: dns, ftp, http, nfs, sctp, smtp, tcp, udp
+f.yaml:5:52: unknown service "htpp", did you mean "http"? Allowed: dns, ftp, http, keepalived, nfs, sctp, smtp, tcp, udp
 f.yaml:7:8: unknown node "directr"; Allowed: client, web1
 f.yaml:7:18: wanted PROTOCOL ADDRESS:PORT such as "tcp 10.0.0.100:80", or "fwmark 1", found "nonsense"
 f.yaml:7:62: unknown forwarding method "drr", did you mean "dr"? Allowed: dr, tun, nat, fullnat

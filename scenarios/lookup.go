@@ -24,7 +24,7 @@ func (v *VirtualService) methodOf(r RealServer) forward.Method {
 func (l *Lab) Directors() []string {
 	balancing := l.nodesWhere(func(name string, v *VirtualService) bool { return slices.Contains(v.Directors, name) })
 	return slices.DeleteFunc(l.Nodes.Names(), func(name string) bool {
-		n, _ := l.Nodes.Get(name)
+		n, _ := l.node(name)
 		return !slices.Contains(balancing, name) && n.Rules == nil
 	})
 }
@@ -35,16 +35,10 @@ func (l *Lab) Clients() []string {
 	if l.root != nil {
 		return l.root.Clients() // a director whose service is taken away becomes no client
 	}
-	var names []string
-	busy := l.nodesWhere(func(name string, v *VirtualService) bool {
-		return slices.Contains(v.Directors, name) || slices.ContainsFunc(v.RealServers, func(r RealServer) bool { return r.Node == name })
-	})
-	for _, n := range l.Nodes {
-		if !slices.Contains(busy, n.Name) && len(n.Value.Serve) == 0 && n.Value.Rules == nil && !n.Value.forwards() {
-			names = append(names, n.Name)
-		}
+	if l.near != nil {
+		return slices.Clone(l.near.clients)
 	}
-	return names
+	return l.idle()
 }
 
 func (l *Lab) nodesWhere(f func(name string, v *VirtualService) bool) []string {
@@ -70,7 +64,7 @@ func (l *Lab) Resolve(s string) (netip.Addr, error) {
 	if v, ok := l.VirtualServices.Get(s); ok {
 		return v.vip(), nil
 	}
-	if n, ok := l.Nodes.Get(s); ok {
+	if n, ok := l.node(s); ok {
 		for _, link := range n.Links {
 			for _, a := range link.Value.Addresses {
 				return a.Prefix.Addr(), nil
@@ -88,7 +82,7 @@ func (l *Lab) Resolve(s string) (netip.Addr, error) {
 // known reports whether a service or a node is called so.
 func (l *Lab) known(s string) bool {
 	_, service := l.VirtualServices.Get(s)
-	_, node := l.Nodes.Get(s)
+	_, node := l.node(s)
 	return service || node
 }
 
@@ -136,7 +130,7 @@ const defaultPort = 80
 // DeviceFor is the link of a node whose network holds an address, or whose own
 // addresses do.
 func (l *Lab) DeviceFor(node string, addr netip.Addr) (string, error) {
-	n, ok := l.Nodes.Get(node)
+	n, ok := l.node(node)
 	if !ok {
 		return "", fmt.Errorf("no node %s", node)
 	}
@@ -152,8 +146,9 @@ func (l *Lab) DeviceFor(node string, addr netip.Addr) (string, error) {
 	if len(n.Links) == 1 {
 		return n.Links[0].Name, nil
 	}
-	// What a router is asked for goes out where the router is.
-	if via, ok := l.nextHop(node, addr); ok && via != addr {
+	// What a router is asked for goes out where the router is. A virtual IP is no
+	// way to anywhere: who asks may be about to place it.
+	if via, ok := hopBy(linkPrefixes(n), l.routes(node, n), addr); ok && via != addr {
 		return l.DeviceFor(node, via)
 	}
 	return "", fmt.Errorf("none of the links of %s is on a network that holds %s", node, addr)
@@ -163,17 +158,24 @@ func (l *Lab) DeviceFor(node string, addr netip.Addr) (string, error) {
 // address itself on a network of its own, or a router's. It is false where the
 // node has no route.
 func (l *Lab) nextHop(node string, to netip.Addr) (netip.Addr, bool) {
-	n, ok := l.Nodes.Get(node)
+	n, ok := l.node(node)
 	if !ok {
 		return netip.Addr{}, false
 	}
+	prefixes, routes := l.waysOf(node, n)
+	return hopBy(prefixes, routes, to)
+}
+
+// hopBy is the next hop by the prefixes that are reached directly, and by
+// routes.
+func hopBy(prefixes []netip.Prefix, routes []Route, to netip.Addr) (netip.Addr, bool) {
 	best, hop := -1, netip.Addr{}
-	for _, p := range l.prefixes(node, n) {
+	for _, p := range prefixes {
 		if p.Contains(to) && p.Bits() > best {
 			best, hop = p.Bits(), to
 		}
 	}
-	for _, r := range l.routes(node, n) {
+	for _, r := range routes {
 		if !r.To.Contains(to) || r.To.Bits() <= best {
 			continue
 		}
@@ -192,8 +194,8 @@ func (l *Lab) realServerAddress(director string, v *VirtualService, r RealServer
 	if r.Address.IsValid() {
 		return r.Address, nil
 	}
-	d, _ := l.Nodes.Get(director)
-	n, _ := l.Nodes.Get(r.Node)
+	d, _ := l.node(director)
+	n, _ := l.node(r.Node)
 	is4 := v.vip().Is4()
 	for _, same := range []bool{true, false} {
 		for _, dl := range d.Links {

@@ -151,7 +151,7 @@ func (l *Lab) ops() []topology.Op {
 	ops = append(ops, l.storageOps()...)
 	for _, e := range l.Nodes {
 		for _, s := range e.Value.Serve {
-			if s.Service != serviceNFS {
+			if s.Service != serviceNFS && s.Service != serviceKeepalived {
 				ops = append(ops, s.op(e.Name))
 			}
 		}
@@ -159,7 +159,8 @@ func (l *Lab) ops() []topology.Op {
 	ops = append(ops, l.timeoutOps()...)
 	ops = append(ops, l.syncOps()...)
 	ops = append(ops, l.ipvsOps()...)
-	return append(ops, l.ruleOps()...)
+	ops = append(ops, l.ruleOps()...)
+	return append(ops, l.keepalivedOps()...)
 }
 
 func (l *Lab) nodeOps(node string, n Node, ipv6 bool) []topology.Op {
@@ -312,20 +313,30 @@ func (l *Lab) hiding(node string, f func(v *VirtualService, vip netip.Addr, part
 func (l *Lab) ipvsOps() []topology.Op {
 	var ops []topology.Op
 	for _, e := range l.VirtualServices {
-		v := e.Value
-		svc := v.service()
-		for _, d := range v.Directors {
-			ops = append(ops, ipvs.NewServiceOp(d, svc,
-				fmt.Sprintf("%s is a virtual service of %s, scheduled by %s", e.Name, d, svc.Scheduler), e.Pos))
-			for _, r := range v.RealServers {
-				addr, err := l.realServerAddress(d, v, r)
-				if err != nil {
-					continue // a finding that the lab allows
-				}
-				ops = append(ops, ipvs.NewDestinationOp(d, svc, v.destination(r, addr),
-					fmt.Sprintf("%s is a real server of %s, by %s", r.Node, e.Name, v.methodOf(r).Title), r.Pos))
-			}
+		if e.Value.ManagedBy != "" {
+			continue // another writes it
 		}
+		for _, d := range e.Value.Directors {
+			ops = append(ops, l.serviceOps(e, d)...)
+		}
+	}
+	return ops
+}
+
+// serviceOps are a virtual service and its real servers in the table of one
+// director.
+func (l *Lab) serviceOps(e source.Entry[*VirtualService], director string) []topology.Op {
+	v := e.Value
+	svc := v.service()
+	ops := []topology.Op{ipvs.NewServiceOp(director, svc,
+		fmt.Sprintf("%s is a virtual service of %s, scheduled by %s", e.Name, director, svc.Scheduler), e.Pos)}
+	for _, r := range v.RealServers {
+		addr, err := l.realServerAddress(director, v, r)
+		if err != nil {
+			continue // a finding that the lab allows
+		}
+		ops = append(ops, ipvs.NewDestinationOp(director, svc, v.destination(r, addr),
+			fmt.Sprintf("%s is a real server of %s, by %s", r.Node, e.Name, v.methodOf(r).Title), r.Pos))
 	}
 	return ops
 }

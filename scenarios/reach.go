@@ -59,6 +59,7 @@ func Explain(code string) string { return findings()[code] }
 // reachability finds what cannot work on any kernel.
 func (l *Lab) reachability() source.List {
 	var found source.List
+	l.gather() // until the check is over, see check
 	l.findNetworks(&found)
 	l.findAddresses(&found)
 	for _, e := range l.VirtualServices {
@@ -131,7 +132,7 @@ func (l *Lab) findVIP(found *source.List, name string, v *VirtualService, vip ne
 			found.Find(v.Pos, codeClientNoRoute, "%s has no route to the virtual IP %s of %s", client, vip, name)
 		}
 	}
-	if p := v.VIP.Directors; p != nil && p.Device == "" {
+	if p := v.VIP.Directors; p != nil && p.Device == "" && v.ManagedBy != ManagedByKeepalived {
 		found.Find(p.Pos, codeNoVIP, "the directors of %s do not carry %s", name, vip)
 	}
 }
@@ -147,17 +148,20 @@ func (l *Lab) routed(a netip.Addr) bool {
 // findDaemon looks for a server at the port that packets come to. A service for
 // every port, or by firewall mark, has none that could be looked for.
 func (l *Lab) findDaemon(found *source.List, name string, v *VirtualService, r RealServer) {
-	n, _ := l.Nodes.Get(r.Node)
+	n, _ := l.node(r.Node)
 	port := v.Address.Addr.Port()
 	if r.Port != 0 && v.methodOf(r).Forward == ipvs.NAT {
 		port = r.Port
 	}
 	proto := v.Address.Protocol.String()
-	// What a command listens by is not known.
+	// What a command listens by is not known, nor what packets carry a mark.
 	listens := func(s Serve) bool {
-		return s.Port == port && (s.Command != "" || slices.Contains(s.protocols(), proto))
+		return s.Port == port && (s.Command != "" || v.Address.FWMark != 0 || slices.Contains(s.protocols(), proto))
 	}
 	if port != 0 && !slices.ContainsFunc(n.Serve, listens) {
+		if v.Address.FWMark != 0 {
+			proto = "any"
+		}
 		found.Find(r.Pos, codeNoDaemon, "real server %s of %s serves nothing on %s port %d", r.Node, name, proto, port)
 	}
 }
@@ -186,7 +190,7 @@ func (l *Lab) findWayBack(found *source.List, name string, v *VirtualService, r 
 
 // addressOf is the first address of a family that a node has on a link.
 func (l *Lab) addressOf(node string, is4 bool) (netip.Addr, bool) {
-	n, _ := l.Nodes.Get(node)
+	n, _ := l.node(node)
 	for _, k := range n.Links {
 		for _, a := range k.Value.Addresses {
 			if a.Prefix.Addr().Is4() == is4 {
@@ -203,7 +207,7 @@ func (l *Lab) findRealServer(found *source.List, service string, v *VirtualServi
 		found.Find(r.Pos, codeServerUnknown, "%v", err)
 		return
 	}
-	n, _ := l.Nodes.Get(r.Node)
+	n, _ := l.node(r.Node)
 	var link string
 	for _, k := range n.Links {
 		if slices.ContainsFunc(k.Value.Addresses, func(a Address) bool { return a.Prefix.Addr() == addr }) {
@@ -232,8 +236,9 @@ func (l *Lab) routeTo(node string, to netip.Addr) bool {
 	return ok
 }
 
-// prefixes are the networks that a node reaches directly.
-func (l *Lab) prefixes(node string, n Node) []netip.Prefix {
+// linkPrefixes are the networks that a node reaches directly by its own
+// addresses.
+func linkPrefixes(n Node) []netip.Prefix {
 	var ps []netip.Prefix
 	add := func(as []Address) {
 		for _, a := range as {
@@ -248,6 +253,13 @@ func (l *Lab) prefixes(node string, n Node) []netip.Prefix {
 	for _, d := range n.Devices {
 		add(d.Value.Addresses)
 	}
+	return ps
+}
+
+// prefixes are the networks that a node reaches directly, the virtual IPs that it
+// carries among them.
+func (l *Lab) prefixes(node string, n Node) []netip.Prefix {
+	ps := linkPrefixes(n)
 	for _, c := range l.carriersAt(node) {
 		if c.place.Device != "" {
 			ps = append(ps, c.place.Prefix(c.vip))

@@ -70,7 +70,7 @@ func TestRequestRefuses(t *testing.T) {
 
 func TestServeRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		"[gopher]":                                              `f.yaml:6:50: unknown service "gopher"; Allowed: dns, ftp, http, nfs, sctp, smtp, tcp, udp`,
+		"[gopher]":                                              `f.yaml:6:50: unknown service "gopher"; Allowed: dns, ftp, http, keepalived, nfs, sctp, smtp, tcp, udp`,
 		"[http 0]":                                              `f.yaml:6:50: port "0" is not from 1 to 65535`,
 		"[http, {service: http, port: 80}]":                     `f.yaml:6:56: node web1 serves port 80 twice; the first is at f.yaml:6:50`,
 		"[{service: x, command: sleep 1}]":                      `f.yaml:6:50: key "port" is missing: no usual port of x is known`,

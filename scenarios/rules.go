@@ -108,11 +108,11 @@ func (l *Lab) checkRules(errs *source.List) {
 			continue
 		}
 		for _, v := range l.VirtualServices {
-			if !slices.Contains(v.Value.Directors, e.Name) {
+			if !slices.Contains(v.Value.Directors, e.Name) || v.Value.ManagedBy == ManagedByRules {
 				continue
 			}
 			if _, twice := e.Value.Rules.Table.Find(v.Value.service()); twice {
-				errs.Add(e.Value.Rules.Pos, "the rules of %s have %s, which is the virtual service %s at %s", e.Name, v.Value.service().Name(), v.Name, v.Pos)
+				errs.Add(e.Value.Rules.Pos, "the rules of %s have %s, which is the virtual service %s at %s; say managed_by: rules there if the rules shall write it", e.Name, v.Value.service().Name(), v.Name, v.Pos)
 			}
 		}
 	}

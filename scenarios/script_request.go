@@ -257,7 +257,7 @@ func (s *script) daemon(a *Action) []string {
 
 // scriptServices are the services that a script has a server for.
 func scriptServices() []string {
-	return []string{"http", "tcp", "udp", "sctp", "dns", "smtp", "ftp", "command"}
+	return []string{"http", "tcp", "udp", "sctp", "dns", "smtp", "ftp", "command", "daemon"}
 }
 
 // isFunction reports whether a word is a function of the script's own, and the
@@ -273,6 +273,8 @@ func isFunction(word string) (tools []string, ok bool) {
 		return []string{"ss", "setsid"}, true
 	case service == "command":
 		return []string{"ss", "setsid", "mount"}, true
+	case service == "daemon":
+		return []string{"setsid", "mount"}, true
 	case slices.Contains(scriptServices(), service):
 		return []string{"ss", "setsid", "python3"}, true
 	}
@@ -314,7 +316,10 @@ func (s *script) functions() string {
 	if any("serve_command", "stop_command") {
 		b.WriteString("\n" + commandServer)
 	}
-	if slices.ContainsFunc(own, func(w string) bool { return w != "http" && w != "command" }) {
+	if any("serve_daemon", "stop_daemon") {
+		b.WriteString("\n" + fileServer)
+	}
+	if slices.ContainsFunc(own, func(w string) bool { return w != "http" && w != "command" && w != "daemon" }) {
 		b.WriteString("\n" + pythonServices)
 	}
 	for _, w := range missing {

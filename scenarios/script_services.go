@@ -4,9 +4,11 @@ package scenarios
 // small stand-ins in Python, which say what lvslab's say.
 
 // daemons are what all servers share.
-const daemons = `# listens NODE PORT [tcp|udp|sctp]
+const daemons = `# listens NODE PORT [tcp|udp|sctp], or listens NODE NAME file: /run/NAME.pid is
+# there, in the /run that serve_daemon gives the node
 listens() {
   case ${3:-tcp} in
+  file) [ -e "$state/run/$1/$2.pid" ] ;;
   sctp) ip netns exec "$1" grep -Eqs "^ *([^ ]+ +){5}$2 " /proc/net/sctp/eps ;;
   udp) [ -n "$(ip netns exec "$1" ss -Hlun "sport = :$2")" ] ;;
   *) [ -n "$(ip netns exec "$1" ss -Hltn "sport = :$2")" ] ;;
@@ -108,6 +110,31 @@ serve_command() {
 
 # stop_command NODE PORT PROTOCOL
 stop_command() { end_background command "$1" "$2" "$3"; }
+`
+
+const fileServer = `# serve_daemon NODE NAME FILE COMMAND: as serve_command, for a daemon that listens
+# on no port and writes FILE, /run/NAME.pid, when it is ready. The node has a /run
+# of its own for that.
+serve_daemon() {
+  mkdir -p "$state/run/$1"
+  rm -f "$state/run/$1/$2.pid"
+  # shellcheck disable=SC2016 # the inner shell expands it
+  in_background daemon "$1" "$2" file sh -c '
+    for dir in "$1"/*; do
+      [ ! -d "$dir" ] || mount -t overlay -o "lowerdir=$dir:/${dir##*/}" overlay "/${dir##*/}" || exit
+    done
+    mount --bind "$2" /run || exit
+    exec sh -c "$3"' sh "$state/files/$1" "$state/run/$1" "$4"
+}
+
+# stop_daemon NODE NAME
+stop_daemon() {
+  server=$(cat "$state/daemons/daemon-$1-$2.pid")
+  if ip netns pids "$1" | grep -qx "$server"; then
+    kill -s KILL -- "-$server"
+  fi
+  rm -f "$state/run/$1/$2.pid"
+}
 `
 
 // heldConnections open connections and keep them: a pipe whose other end says

@@ -3,7 +3,6 @@ package scenarios
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -20,7 +19,9 @@ import (
 type Serve struct {
 	Pos source.Pos
 	// Service is one of the services that lvslab has itself; with a command it
-	// may be any word.
+	// may be any word. "keepalived" is the machine's own, which balances and
+	// serves nothing: it starts when all servers of the lab have, with the node's
+	// /etc/keepalived/keepalived.conf, and is stopped as if it had crashed.
 	Service string `yaml:"service,required"`
 	// Port is the service's usual one when not given.
 	Port uint16 `yaml:"port"`
@@ -34,6 +35,9 @@ type Serve struct {
 	Command string `yaml:"command"`
 	// PassivePorts are those of an FTP server's passive mode: "30000-30009".
 	PassivePorts PortRange `yaml:"passive_ports"`
+	// ConfigID is keepalived's --config-id, by which it chooses the lines of its
+	// configuration that begin with @ID; the node's name when it is not given.
+	ConfigID string `yaml:"config_id"`
 }
 
 // PortRange is a range of ports, both ends included.
@@ -87,6 +91,9 @@ func (s Serve) protocols() []string {
 	if known, ok := services()[s.Service]; ok {
 		return known.protocols
 	}
+	if s.Service == serviceKeepalived {
+		return nil
+	}
 	return []string{"tcp"}
 }
 
@@ -128,14 +135,20 @@ func (s *Serve) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 
 // complete fills in what was not said, and refuses what makes no sense.
 func (s *Serve) complete(d *source.Decoder, n *yaml.Node, ported bool) {
+	if s.Service == serviceKeepalived {
+		s.completeKeepalived(d, n)
+		return
+	}
 	known, ok := services()[s.Service]
 	switch {
+	case s.ConfigID != "":
+		d.Fail(n, "config_id is keepalived's, not %s's", s.Service)
 	case s.Command == "" && child(n, "command") != nil:
 		d.Fail(n, "command is empty")
 	case s.Command != "" && !validName(s.Service):
 		d.Fail(n, "service %q: %s", s.Service, nameRule)
 	case s.Command == "" && !ok:
-		d.Fail(n, "%s", source.Unknown("service", s.Service, slices.Sorted(maps.Keys(services()))))
+		d.Fail(n, "%s", source.Unknown("service", s.Service, Services()))
 	case ported && s.Port == 0:
 		d.Fail(n, "port \"0\" is not from 1 to 65535")
 	case s.Port == 0 && !ok:
@@ -189,6 +202,9 @@ func (s Serve) Title() string {
 
 // name is the daemon's, unique in its node.
 func (s Serve) name() string {
+	if s.Service == serviceKeepalived {
+		return s.Service
+	}
 	name := fmt.Sprintf("%s:%d", s.Service, s.Port)
 	if s.Address.IsValid() {
 		name += "@" + s.Address.String()
@@ -200,7 +216,7 @@ func (s Serve) name() string {
 func (s Serve) Daemon() topology.Daemon {
 	return topology.Daemon{
 		Name: s.name(), Service: s.Service, Protocols: s.protocols(), Port: s.Port, Address: s.Address,
-		Root: s.Root, Command: s.Command,
+		Root: s.Root, Command: s.Command, Ready: s.ready(),
 		PassiveFirst: s.PassivePorts.First, PassiveLast: s.PassivePorts.Last,
 	}
 }

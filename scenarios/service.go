@@ -32,15 +32,25 @@ type VirtualService struct {
 	VIP            VIP          `yaml:"vip"`
 	ARPSuppression *Suppression `yaml:"arp_suppression"`
 	RealServers    []RealServer `yaml:"real_servers,required"`
+	// ManagedBy is who writes the service into the directors' IPVS tables: lvslab
+	// itself when it is empty, else "rules" (the rules of the director nodes) or
+	// "keepalived" (the one that the director nodes run). All else of the service is
+	// lvslab's to do as ever, and the service as it stands here is what is expected.
+	ManagedBy string `yaml:"managed_by"`
+	// ManagedByPos is where it stands; the service's own place without it.
+	ManagedByPos source.Pos `yaml:"-"`
 }
 
-// UnmarshalSource keeps where the scheduler stands, too.
+// UnmarshalSource keeps where the scheduler and the manager stand, too.
 func (v *VirtualService) UnmarshalSource(d *source.Decoder, n *yaml.Node) {
 	type plain VirtualService
 	d.Decode(n, (*plain)(v))
-	v.Pos, v.SchedulerPos = d.Pos(n), d.Pos(n)
+	v.Pos, v.SchedulerPos, v.ManagedByPos = d.Pos(n), d.Pos(n), d.Pos(n)
 	if s := child(n, "scheduler"); s != nil {
 		v.SchedulerPos = d.Pos(s)
+	}
+	if m := child(n, "managed_by"); m != nil {
+		v.ManagedByPos = d.Pos(m)
 	}
 }
 

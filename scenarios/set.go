@@ -10,8 +10,20 @@ import (
 	"github.com/lvslab/lvslab/topology/source"
 )
 
-// maxSet bounds one assignment, in bytes.
-const maxSet = 64 << 10
+// maxSet bounds one assignment, in bytes: the rules of a director with 10,000 real
+// servers and more, all IPv6.
+const maxSet = 4 << 20
+
+// shownSet is how much of an assignment stands in errors, in bytes.
+const shownSet = 200
+
+// shown is an assignment as errors have it.
+func shown(assignment string) string {
+	if len(assignment) <= shownSet {
+		return assignment
+	}
+	return strings.ToValidUTF8(assignment[:shownSet], "") + "…"
+}
 
 // setter lays assignments over a lab's document, so that somebody can make a
 // mistake on purpose without a file of his own. One is
@@ -196,7 +208,7 @@ func relocated(n, at *yaml.Node) *yaml.Node {
 }
 
 func (s *setter) fail(n *yaml.Node, format string, args ...any) {
-	s.d.Fail(n, "%s: %s", s.assignment, fmt.Sprintf(format, args...))
+	s.d.Fail(n, "%s: %s", shown(s.assignment), fmt.Sprintf(format, args...))
 }
 
 // explain says of errors where an assignment stands that the file is not to
@@ -204,7 +216,7 @@ func (s *setter) fail(n *yaml.Node, format string, args ...any) {
 func (s *setter) explain(list source.List) source.List {
 	for _, e := range list {
 		if a, ok := s.by[e.Pos]; ok {
-			e.Msg += " (as set by " + a + ")"
+			e.Msg += " (as set by " + shown(a) + ")"
 		}
 	}
 	return list

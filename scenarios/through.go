@@ -30,27 +30,25 @@ func (l *Lab) returnRouteOps(node string, n Node) []topology.Op {
 // returnRoutes are the default routes that forwarding methods ask of a node.
 func (l *Lab) returnRoutes(node string, n Node) []Route {
 	var out []Route
-	for _, e := range l.VirtualServices {
-		v := e.Value
-		for _, r := range v.RealServers {
-			if r.Node != node || len(v.Directors) == 0 {
-				continue
-			}
-			if m := v.methodOf(r); !m.ThroughDirector || m.SNAT {
-				continue
-			}
-			gateway, ok := l.addressBeside(v.Directors[0], node, v.vip().Is4())
-			if !ok {
-				continue // it is farther away; the file's own routes lead there
-			}
-			to := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
-			if gateway.Is6() {
-				to = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
-			}
-			taken := func(o Route) bool { return o.To == to }
-			if !slices.ContainsFunc(n.Routes, taken) && !slices.ContainsFunc(out, taken) {
-				out = append(out, Route{Pos: r.Pos, Route: topology.Route{To: to, Via: gateway}})
-			}
+	for _, p := range l.poolsOf(node) {
+		v, r := p.service, p.server
+		if len(v.Directors) == 0 {
+			continue
+		}
+		if m := v.methodOf(r); !m.ThroughDirector || m.SNAT {
+			continue
+		}
+		gateway, ok := l.addressBeside(v.Directors[0], node, v.vip().Is4())
+		if !ok {
+			continue // it is farther away; the file's own routes lead there
+		}
+		to := netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+		if gateway.Is6() {
+			to = netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+		}
+		taken := func(o Route) bool { return o.To == to }
+		if !slices.ContainsFunc(n.Routes, taken) && !slices.ContainsFunc(out, taken) {
+			out = append(out, Route{Pos: r.Pos, Route: topology.Route{To: to, Via: gateway}})
 		}
 	}
 	return out
@@ -64,8 +62,8 @@ func (l *Lab) routes(node string, n Node) []Route {
 // addressBeside is an address of a node on a network that it shares with
 // another.
 func (l *Lab) addressBeside(node, other string, is4 bool) (netip.Addr, bool) {
-	n, _ := l.Nodes.Get(node)
-	o, _ := l.Nodes.Get(other)
+	n, _ := l.node(node)
+	o, _ := l.node(other)
 	for _, a := range n.Links {
 		for _, b := range o.Links {
 			if a.Value.Network != b.Value.Network {

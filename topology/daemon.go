@@ -29,6 +29,9 @@ type Daemon struct {
 	// Command is a line for sh that runs a daemon of the machine in the
 	// foreground, instead of a server of lvslab's.
 	Command string
+	// Ready, for a Command that listens on no port, is a file of the node's below
+	// /run that is there once the daemon is ready.
+	Ready string
 	// PassiveFirst and PassiveLast bound an FTP server's passive ports; 0 means
 	// any that is free.
 	PassiveFirst, PassiveLast uint16
@@ -68,8 +71,15 @@ func (o daemonOp) Shell(Dialect) []string { return []string{o.d.Shell(o.meta.Key
 //
 //	serve_http NODE PORT [ADDRESS|- [ROOT|- [FIRST-LAST]]]
 //	serve_command NODE PORT PROTOCOL COMMAND
+//	serve_daemon NODE NAME FILE COMMAND
 //	stop_http NODE PORT
 func (d Daemon) Shell(node string, start bool) string {
+	if d.Ready != "" {
+		if !start {
+			return fmt.Sprintf("stop_daemon %s %s", node, d.Name)
+		}
+		return fmt.Sprintf("serve_daemon %s %s %s %s", node, d.Name, Quote(d.Ready), Quote(d.Command))
+	}
 	if d.Command != "" {
 		if !start {
 			return fmt.Sprintf("stop_command %s %d %s", node, d.Port, d.protocol())

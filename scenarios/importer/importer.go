@@ -47,6 +47,10 @@ type DraftOptions struct {
 	// "keepalived" the real one in the director node, with the configuration's
 	// own files.
 	ManagedBy string
+	// ConfigID is what the real keepalived is told to choose the configuration's
+	// @ID lines by, so that it reads what the reader has read (ReadOptions.ID); ""
+	// for a configuration without any.
+	ConfigID string
 }
 
 // Probe is what a client connects to: "tcp 198.51.100.10:80".

@@ -1,6 +1,10 @@
 package importer
 
-import "github.com/lvslab/lvslab/topology/source"
+import (
+	"strings"
+
+	"github.com/lvslab/lvslab/topology/source"
+)
 
 // step is one step of the lab, before it is written.
 type step struct {
@@ -27,4 +31,27 @@ type assertion struct {
 	text string
 	// from is the place in the configuration that it comes from.
 	from source.Pos
+	// lines are the places of the text's lines, where it has several and they come
+	// from different ones; a place that is not known is the zero value.
+	lines []source.Pos
+}
+
+// write writes the entry of a list of a step's, each line with its place.
+func (a assertion) write(p *page, level int) {
+	for i, line := range strings.Split(a.text, "\n") {
+		var from source.Pos
+		switch {
+		case a.lines != nil:
+			if i < len(a.lines) {
+				from = a.lines[i]
+			}
+		case i == 0:
+			from = a.from
+		}
+		dash := "  "
+		if i == 0 {
+			dash = "- "
+		}
+		p.line(level, from, "%s", dash+line)
+	}
 }
