@@ -24,6 +24,9 @@ func kindOf(name string, data []byte, said config.Kind) (config.Kind, error) {
 	for line := range bytes.Lines(data) {
 		pos.Line++
 		kind, err := kindOfLine(string(line))
+		if err != nil && ofShell(data, string(line)) {
+			err = fmt.Errorf("%.60q is of a shell script, and an import runs nothing; run the script, and save what it made with ipvsadm -S -n", strings.TrimSpace(string(line)))
+		}
 		if err != nil {
 			return "", &source.Error{Pos: pos, Msg: err.Error()}
 		}
@@ -32,6 +35,16 @@ func kindOf(name string, data []byte, said config.Kind) (config.Kind, error) {
 		}
 	}
 	return "", &source.Error{Pos: source.Pos{File: name}, Msg: "holds nothing but comments; wanted ipvsadm rules or a keepalived.conf"}
+}
+
+// ofShell says that a line which is neither kind's is one of a shell script: the
+// file says so in its first line, or the line sets a variable or runs sudo.
+func ofShell(data []byte, line string) bool {
+	first, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+	name, _, set := strings.Cut(first, "=")
+	return bytes.HasPrefix(data, []byte("#!")) || first == "sudo" || set && name != "" && !strings.ContainsFunc(name, func(c rune) bool {
+		return c != '_' && (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
+	})
 }
 
 // kindOfLine is the kind that a line tells, "" for a comment.

@@ -30,12 +30,8 @@ func Draft(c *config.Config, o DraftOptions) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.configID = o.ConfigID
+	w.configID, w.hasProgram = o.ConfigID, o.HasProgram
 	steps := w.steps()
-	if o.ManagedBy == managedByKeepalived {
-		steps = append(w.managedSteps(), steps...)
-		w.notes = append(w.notes, managedNotes(c)...)
-	}
 	w.dropSources(steps)
 	p := new(page)
 	w.writeHead(p)

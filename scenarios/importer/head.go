@@ -17,6 +17,8 @@ import (
 // writeHead writes the lab file up to its steps.
 func (w *world) writeHead(p *page) {
 	w.writeTitle(p)
+	p.comment(0, "A service that fails does not keep the next ones from being tried.")
+	p.line(0, source.Pos{}, "keep_going: true")
 	p.space()
 	p.line(0, source.Pos{}, "networks:")
 	for _, n := range w.networks {
@@ -185,11 +187,12 @@ func nodeText(m *machine) string {
 }
 
 func linkText(k link) string {
-	text := k.network
+	words := make([]string, 1, 1+len(k.addresses))
+	words[0] = k.network
 	for _, a := range k.addresses {
-		text += " " + a.String()
+		words = append(words, a.String())
 	}
-	return text
+	return strings.Join(words, " ")
 }
 
 func sysctlsText(m *machine) string {

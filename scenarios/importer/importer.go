@@ -51,6 +51,10 @@ type DraftOptions struct {
 	// @ID lines by, so that it reads what the reader has read (ReadOptions.ID); ""
 	// for a configuration without any.
 	ConfigID string
+	// HasProgram says whether the real keepalived will find a program of
+	// MISC_CHECK, without which it leaves the check out; nil means that this is
+	// not known.
+	HasProgram func(path string) bool
 }
 
 // Probe is what a client connects to: "tcp 198.51.100.10:80".

@@ -1,7 +1,6 @@
 package importer
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"path"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/lvslab/lvslab/scenarios"
 	"github.com/lvslab/lvslab/scenarios/importer/config"
-	"github.com/lvslab/lvslab/scenarios/ipvs"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
@@ -54,10 +52,8 @@ func (p *page) managedSorry(s *placed, main string) {
 	if s.sorry == nil || slices.ContainsFunc(s.servers, func(d server) bool { return d.node == s.sorry.node }) {
 		return
 	}
-	quiet := *s.sorry.Server
-	quiet.Weight = 0
 	p.comment(2, "The sorry server, which keepalived calls when the others are gone.")
-	p.line(2, s.sorry.Pos, "- %s", s.serverText(server{&quiet, s.sorry.node, s.sorry.address}, main))
+	p.line(2, s.sorry.Pos, "- %s", s.serverText(s.sorry.quiet(), main))
 }
 
 // managedPath is where the director has one of the configuration's files: the
@@ -117,102 +113,90 @@ func containsValue(m map[string]string, text string) bool {
 	return false
 }
 
-// managedSteps is the step before all others: it waits until the real keepalived
-// has told IPVS what the configuration says, and carries its addresses.
-func (w *world) managedSteps() []step {
+// managed is the step before all others: it waits until the real keepalived has
+// told IPVS what the configuration says, and carries its addresses.
+func (p *planner) managed() step {
 	s := step{
 		name:    "keepalived has told IPVS what the configuration says",
 		comment: "keepalived takes a moment: VRRP waits for three advertisements, and alpha mode for the first checks.",
-		within:  w.managedWithin().String(),
+		within:  p.managedWithin().String(),
 	}
 	var carried []string
-	for _, a := range w.config.Addresses {
+	for _, a := range p.config.Addresses {
 		if addr := a.Prefix.Addr().String(); !slices.Contains(carried, addr) {
 			carried = append(carried, addr)
 		}
 	}
 	if len(carried) > 0 {
 		s.expect = append(s.expect, assertion{
-			kind: "addresses", from: w.config.Addresses[0].Pos,
-			text: fmt.Sprintf("addresses: {node: %s, has: [%s]}", w.director, strings.Join(scalars(carried), ", ")),
+			kind: "addresses", from: p.config.Addresses[0].Pos,
+			text: fmt.Sprintf("addresses: {node: %s, has: [%s]}", p.director, strings.Join(scalars(carried), ", ")),
 		})
 	}
-	s.expect = append(s.expect, w.managedRules())
-	return []step{s}
+	var untold []string
+	for _, o := range p.services {
+		s.comment = joinText(s.comment, o.whyFailed())
+		if len(o.untold) > 0 {
+			untold = append(untold, fmt.Sprintf("%s is left out here and below: %s.", o.Name(), strings.Join(slices.Compact(slices.Clone(o.untold)), "; ")))
+		}
+	}
+	if len(untold) == 0 {
+		s.expect = append(s.expect, p.managedRules())
+		return s
+	}
+	s.comment = joinText(s.comment, strings.Join(untold, " "))
+	for _, o := range p.services {
+		if len(o.untold) == 0 {
+			s.expect = append(s.expect, p.table(o, o.Service.Service, p.pool(o)))
+		}
+	}
+	if len(s.expect) == 0 { // a lab has steps
+		s.name, s.expect = "nothing is known of what keepalived tells IPVS", []assertion{p.directorItself()}
+	}
+	return s
+}
+
+// directorItself expects that the director is there.
+func (p *planner) directorItself() assertion {
+	own := ""
+	for _, m := range p.nodes {
+		for _, l := range m.links {
+			if m.name == p.director && own == "" && len(l.addresses) > 0 {
+				own = l.addresses[0].Addr().String()
+			}
+		}
+	}
+	return assertion{kind: "addresses", text: fmt.Sprintf("addresses: {node: %s, has: [%s]}", p.director, scalar(own))}
 }
 
 // managedRules are the whole of the director's table, each rule with its place.
-func (w *world) managedRules() assertion {
-	lines := []string{"table:", "  node: " + scalar(w.director), "  rules:"}
+func (p *planner) managedRules() assertion {
+	lines := []string{"table:", "  node: " + scalar(p.director), "  rules:"}
 	places := make([]source.Pos, len(lines))
-	for i, e := range managedTable(w.config) {
-		s := &w.config.Services[i]
-		rules := strings.Split(strings.TrimSpace(ipvs.FormatCommands(ipvs.Table{e})), "\n")
-		for j, rule := range rules {
-			pos := s.Pos
-			switch {
-			case j == 0:
-			case sorryFirst(s):
-				pos = s.Sorry.Pos
-			default:
-				pos = s.Servers[j-1].Pos
-			}
-			lines, places = append(lines, "  - "+rule), append(places, pos)
-		}
+	for _, s := range p.services {
+		rules, at := rulesOf(s.Service.Service, s.Pos, p.pool(s))
+		lines, places = append(lines, rules...), append(places, at...)
 	}
-	return assertion{kind: "table", text: strings.Join(lines, "\n"), from: w.config.Services[0].Pos, lines: places}
+	return assertion{kind: "table", text: strings.Join(lines, "\n"), from: p.services[0].Pos, lines: places}
 }
 
-// sorryFirst reports whether the real keepalived calls a service's sorry server
-// from the beginning: all weights together are below the quorum.
-func sorryFirst(s *config.Service) bool {
-	sum := 0
-	for _, d := range s.Servers {
-		sum += d.Weight
-	}
-	return s.Sorry != nil && sum < s.Quorum
-}
-
-// managedTable is what the real keepalived tells IPVS when all checks pass: a
-// service whose real servers together weigh less than its quorum has the sorry
-// server from the beginning, and nothing else.
-func managedTable(c *config.Config) ipvs.Table {
-	t := c.Table()
-	for i := range c.Services {
-		if s := &c.Services[i]; sorryFirst(s) {
-			t[i].Destinations = []ipvs.Destination{s.Sorry.Destination}
-		}
-	}
-	return t
-}
+// failingWait is how long keepalived may take, from its first look on, until it
+// takes a server out: by default it tries HTTP_GET again three times, 3 s later
+// each, and each time waits up to 5 s for a connection.
+const failingWait = 40 * time.Second
 
 // managedWithin is how long the first step waits: in alpha mode a real server is
-// added when its first check has passed, at the latest after the delay loop.
-func (w *world) managedWithin() time.Duration {
+// added when its first check has passed, at the latest after the delay loop, and
+// one that fails is taken out some time after its first.
+func (p *planner) managedWithin() time.Duration {
 	var longest time.Duration
-	for i := range w.config.Services {
-		if s := &w.config.Services[i]; s.Alpha {
+	for _, s := range p.services {
+		switch {
+		case len(s.failed) > 0:
+			longest = max(longest, s.DelayLoop+failingWait)
+		case s.Alpha:
 			longest = max(longest, s.DelayLoop)
 		}
 	}
 	return managedWait + longest
-}
-
-// managedNotes are what a run with the real keepalived cannot show: checks that
-// no server of lvslab's passes, for which keepalived takes the server out.
-func managedNotes(c *config.Config) []config.Note {
-	var notes []config.Note
-	for _, s := range c.Services {
-		for _, d := range s.Servers {
-			for _, k := range d.Checkers {
-				if !k.Passable {
-					notes = append(notes, config.Note{
-						Pos: cmp.Or(k.Pos, d.Pos), Kind: config.Warning,
-						Msg: fmt.Sprintf("the real keepalived will find %s down in the lab: %s", d.Addr, k.Why),
-					})
-				}
-			}
-		}
-	}
-	return notes
 }

@@ -1,14 +1,17 @@
 package importer
 
 import (
-	"net/netip"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"gopkg.in/yaml.v3"
 
 	"github.com/lvslab/lvslab/scenarios/importer/config"
-	"github.com/lvslab/lvslab/scenarios/ipvs"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
@@ -62,26 +65,94 @@ func TestManagedPath(t *testing.T) {
 	}
 }
 
-// TestManagedTable: with a quorum that all weights together do not reach, the
-// real keepalived calls the sorry server at once.
-func TestManagedTable(t *testing.T) {
-	at := func(s string, weight int) config.Server {
-		return config.Server{Destination: ipvs.Destination{Addr: netip.MustParseAddrPort(s), Forward: ipvs.NAT, Weight: weight}}
+// quorumConf has servers of every health: 1 passes, 2 cannot, 3 cannot and is
+// inhibited, 4 may.
+const quorumConf = `virtual_server 10.0.0.100 80 {
+    delay_loop 2
+    quorum QUORUM
+    lb_algo rr
+    lb_kind DR
+    protocol TCP
+    sorry_server 10.0.0.9 80
+    real_server 10.0.0.1 80 {
+        weight 2
+        inhibit_on_failure
+        HTTP_GET {
+            url {
+                path /
+            }
+        }
+    }
+    real_server 10.0.0.2 80 {
+        SSL_GET {
+            url {
+                path /
+            }
+        }
+    }
+    real_server 10.0.0.3 80 {
+        inhibit_on_failure
+        HTTP_GET {
+            url {
+                path /
+                status_code 404
+            }
+        }
+    }
+    real_server 10.0.0.4 80 {
+        CHECK
+    }
+}
+`
+
+// TestSettled: the table of a director is what the real keepalived makes of servers
+// that pass its checks in a lab, and of those that cannot.
+func TestSettled(t *testing.T) {
+	const misc, elsewhere = "MISC_CHECK {\n misc_path /no/such/check\n}", "TCP_CHECK {\n connect_ip 10.0.0.IP\n}"
+	server := func(n, weight int) string {
+		return fmt.Sprintf("\n- -a -t 10.0.0.100:80 -r 10.0.0.%d:80 -g -w %d", n, weight)
 	}
-	sorry := at("10.0.0.9:80", 1)
-	s := config.Service{
-		Service: ipvs.Service{Protocol: ipvs.TCP, Addr: netip.MustParseAddrPort("10.0.0.100:80"), Scheduler: "rr"},
-		Servers: []config.Server{at("10.0.0.2:80", 1), at("10.0.0.3:80", 2)}, Sorry: &sorry,
-	}
-	for quorum, want := range map[int]string{
-		1: "-a -t 10.0.0.100:80 -r 10.0.0.2:80 -m -w 1\n-a -t 10.0.0.100:80 -r 10.0.0.3:80 -m -w 2\n",
-		3: "-a -t 10.0.0.100:80 -r 10.0.0.2:80 -m -w 1\n-a -t 10.0.0.100:80 -r 10.0.0.3:80 -m -w 2\n",
-		4: "-a -t 10.0.0.100:80 -r 10.0.0.9:80 -m -w 1\n",
+	for _, c := range []struct {
+		name, quorum, check, want string
+	}{
+		{"all there", "3", "TCP_CHECK {\n}", server(1, 2) + server(3, 0) + server(4, 1)},
+		{"another port", "3", "TCP_CHECK {\n connect_port 8080\n}", server(1, 2) + server(3, 0) + server(4, 1)},
+		{"no such address", "2", strings.Replace(elsewhere, "IP", "77", 1), server(1, 2) + server(3, 0)},
+		{"quorum lost", "3", strings.Replace(elsewhere, "IP", "77", 1), server(1, 0) + server(3, 0) + server(9, 1)},
+		{"another's address", "3", strings.Replace(elsewhere, "IP", "1", 1), ""},
+		{"no such program", "3", misc, server(1, 2) + server(3, 0) + server(4, 1)},
+		{"a program", "3", strings.Replace(misc, "/no/such", "/bin", 1), ""},
+		{"other protocol", "3", "SMTP_CHECK {\n}", ""},
 	} {
-		s.Quorum = quorum
-		c := &config.Config{Services: []config.Service{s}}
-		if got := ipvs.FormatCommands(managedTable(c)); got != "-A -t 10.0.0.100:80 -s rr\n"+want {
-			t.Errorf("quorum %d:\n%s", quorum, got)
+		text := strings.NewReplacer("QUORUM", c.quorum, "CHECK\n    }\n}\n", c.check+"\n    }\n}\n").Replace(quorumConf)
+		path := filepath.Join(t.TempDir(), "k.conf")
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		conf, err := Read(path, ReadOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		lab, _ := loaded(t, conf, DraftOptions{ManagedBy: managedByKeepalived, HasProgram: func(p string) bool { return strings.HasPrefix(p, "/bin/") }})
+		got, _, _ := strings.Cut(string(regexp.MustCompile(`(?m)^ +| *# /.*`).ReplaceAll(lab.Text, nil)), "- name: 'web:")
+		if strings.Contains(got, "-A -t 10.0.0.100:80 -s rr"+c.want+"\n") != (c.want != "") {
+			t.Errorf("%s: wanted%s\n%s", c.name, c.want, got)
+		}
+		var notes []string
+		for _, n := range lab.Notes {
+			if n.Kind != config.Ignored && !strings.Contains(n.Msg, "network") {
+				notes = append(notes, fmt.Sprintf("%d %s", n.Pos.Line, n.Kind))
+			}
+		}
+		want := []string{"18 assumed", "26 assumed"}
+		switch {
+		case strings.Contains(c.check, ".77"):
+			want = append(want, "34 assumed")
+		case c.want == "":
+			want = append(want, "34 warning")
+		}
+		if !slices.Equal(notes, want) {
+			t.Errorf("%s: notes %q, wanted %q", c.name, notes, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -86,16 +87,25 @@ func parseOrigin(comment string) (source.Pos, bool) {
 	if i := strings.LastIndex(file, "# "); i >= 0 {
 		file = file[i+2:]
 	}
-	if file == "" || strings.ContainsAny(file, " \t\"#") {
+	if file == "" || strings.ContainsAny(file, " \t\"#") || isAddress(file, text) {
 		return source.Pos{}, false
 	}
 	return source.Pos{File: file, Line: line}, true
 }
 
+// isAddress reports whether what looks like a place is what else people write so: an
+// address, with or without its port, or that of a page. A file with such a name is in
+// quotes.
+func isAddress(file, text string) bool {
+	_, err := netip.ParseAddr(strings.Trim(file, "[]"))
+	_, whole := netip.ParseAddr(text)
+	return err == nil || whole == nil || strings.Contains(file, "://")
+}
+
 // originText is a place as such a comment has it.
 func originText(p source.Pos) string {
 	name := p.File
-	if strings.ContainsAny(name, " \t\"#\\") || strconv.Quote(name) != `"`+name+`"` {
+	if strings.ContainsAny(name, " \t\"#\\") || isAddress(name, name+":"+strconv.Itoa(p.Line)) || strconv.Quote(name) != `"`+name+`"` {
 		name = strconv.Quote(name)
 	}
 	return name + ":" + strconv.Itoa(p.Line)

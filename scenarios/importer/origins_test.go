@@ -23,6 +23,10 @@ nodes:
   g: x  # f.conf:0
   h: x  # "f.conf" is no origin
   i: x  # 12
+  j: x  # 10.0.0.1:80
+  k: x  # [fd00::1]:80
+  l: x  # fd00::1
+  m: x  # http://example.net:80
 `
 	want := Origins{
 		1: {File: "f.conf", Line: 1}, 7: {File: "f.conf", Line: 7}, 10: {File: "dir/f.conf", Line: 10}, 11: {File: "my rules # 2.conf", Line: 11},
@@ -34,7 +38,7 @@ nodes:
 
 // What a page writes is read back, whatever the file's name.
 func TestOriginsThereAndBack(t *testing.T) {
-	for _, name := range []string{"keepalived.conf", "/etc/a b.conf", `a"b#c:d.conf`, "ä\n.conf", `c:\rules`, "a:7"} {
+	for _, name := range []string{"keepalived.conf", "/etc/a b.conf", `a"b#c:d.conf`, "ä\n.conf", `c:\rules`, "a:7", "10.0.0.1", "fd00:", "file://x"} {
 		p := new(page)
 		p.line(1, source.Pos{File: name, Line: 12, Col: 3}, "scheduler: %s", scalar("rr # x:1"))
 		if got := ReadOrigins(p.b.Bytes()); len(got) != 1 || got[1] != (source.Pos{File: name, Line: 12}) {

@@ -27,6 +27,15 @@ func withDoubts(c *config.Config) *config.Config {
 				Msg: fmt.Sprintf("lines end in carriage return and newline (CRLF); %s takes them, other tools may not", c.Kind),
 			})
 		}
+		// A keepalived.conf that was cut off lacks a }; rules lack nothing else.
+		if c.Kind == config.IPVSAdm && !bytes.HasSuffix(f.Data, []byte("\n")) {
+			pos := place(f.Name, f.Data, len(f.Data))
+			pos.Col = 0
+			c.Notes = append(c.Notes, config.Note{
+				Pos: pos, Kind: config.Warning,
+				Msg: "the last line does not end in a newline, as what ipvsadm saves does; has the file been cut off?",
+			})
+		}
 	}
 	c.Notes = append(c.Notes, doubts(c)...)
 	slices.SortStableFunc(c.Notes, func(a, b config.Note) int {
@@ -48,10 +57,20 @@ func doubts(c *config.Config) []config.Note {
 	}
 	own := ownAddresses(c)
 	told := make(map[source.Pos]bool) // a group's services have their servers in common
+	carried := make(map[netip.Addr]bool)
+	var families [2]bool
+	for _, a := range c.Addresses {
+		carried[a.Prefix.Addr()] = true
+		families[family(a.Prefix.Addr())] = true
+	}
 	for i := range c.Services {
 		s := &c.Services[i]
 		if len(s.Servers) == 0 && s.Sorry == nil {
 			warn(s.Pos, "%s has no real server: whoever connects is refused", s.Name())
+		}
+		if addr := s.Addr.Addr(); s.FWMark == 0 && c.Kind == config.Keepalived && !carried[addr] && families[family(addr)] && !addr.IsLoopback() {
+			carried[addr] = true // it is told
+			warn(s.Place("address"), "%v is in no virtual_ipaddress, as the file's others are: unless something else gives it to the director, nobody answers there", addr)
 		}
 		for j := range s.Servers {
 			d := &s.Servers[j]

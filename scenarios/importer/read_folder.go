@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -41,6 +42,9 @@ func (f *folder) Open(name string) (fs.File, error) {
 		return nil, fail(errors.New("standard input has no folder to include from"))
 	}
 	file, err := f.root.OpenFile(name, openFlags, 0)
+	if err != nil && strings.Contains(err.Error(), "escapes from parent") { // of os.Root, which has no name for it
+		return nil, fail(errors.New("a link leads out of the configuration's folder, and an import reads nothing outside it; copy the file there"))
+	}
 	if err != nil {
 		return nil, err
 	}

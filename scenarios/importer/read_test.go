@@ -37,6 +37,9 @@ func TestReadRefuses(t *testing.T) {
 		"utf16":    "\xff\xfe-\x00A\x00",
 		"listing":  "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n",
 		"prose":    "\nhello, world\n",
+		"script":   "#!/bin/sh\nVIP=10.0.0.1\nipvsadm -A -t $VIP:80\n",
+		"variable": "VIP=10.0.0.1\n",
+		"sudo":     "# as root\nsudo ipvsadm -C\n",
 		"rules":    "-A -f 1\n",
 		"big":      "",
 	})
@@ -60,6 +63,9 @@ func TestReadRefuses(t *testing.T) {
 		"utf16":     "utf16: is UTF-16, which neither ipvsadm nor keepalived reads; save it as UTF-8",
 		"listing":   "listing:1: this is a table as ipvsadm -L shows it, which leaves out half of it; save it with ipvsadm -S -n",
 		"prose":     `prose:2: "hello, world" begins neither an ipvsadm rule (-A, -a, ipvsadm -A) nor a block of a keepalived.conf (virtual_server ADDRESS PORT {); say what the file is with --as ipvsadm or --as keepalived`,
+		"script":    `script:2: "VIP=10.0.0.1" is of a shell script, and an import runs nothing; run the script, and save what it made with ipvsadm -S -n`,
+		"variable":  `variable:1: "VIP=10.0.0.1" is of a shell script, and an import runs nothing; run the script, and save what it made with ipvsadm -S -n`,
+		"sudo":      `sudo:2: "sudo ipvsadm -C" is of a shell script, and an import runs nothing; run the script, and save what it made with ipvsadm -S -n`,
 		"rule":      `rule: no such file; did you mean "rules"?`,
 		"none/here": "none/here: no such file",
 		"big":       "big: is larger than 8 MiB; that is no configuration",
@@ -85,6 +91,40 @@ func TestReadEndless(t *testing.T) {
 	defer endless.Close()
 	if _, err := Read(Stdin, ReadOptions{Stdin: endless}); err == nil || err.Error() != "stdin: is larger than 8 MiB; that is no configuration" {
 		t.Errorf("/dev/zero: %v", err)
+	}
+}
+
+// TestReadLinks: what a link, or standard input, keeps from being included is
+// told, even where a wildcard might have matched nothing.
+func TestReadLinks(t *testing.T) {
+	const service = "virtual_server 10.0.0.100 80 {\n protocol TCP\n lb_algo rr\n lb_kind DR\n real_server 10.0.0.2 80 {\n }\n}\n"
+	files(t, map[string]string{"outside/x.conf": service, "conf/inside/x.conf": service})
+	const link = "a link leads out of the configuration's folder, and an import reads nothing outside it; copy the file there"
+	for name, target := range map[string]string{"conf/linked": "../outside", "conf/one.conf": "../outside/x.conf", "conf/fine": "inside"} {
+		if err := os.Symlink(target, name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for include, want := range map[string]string{
+		"include linked/x.conf": "conf/k.conf:1:1: include linked/x.conf: " + link,
+		"include linked/*.conf": "conf/k.conf:1:1: include linked/*.conf: " + link,
+		"include l*/x.conf":     "conf/k.conf:1:1: include l*/x.conf: linked: " + link,
+		"include l*/*.conf":     "conf/k.conf:1:1: include l*/*.conf: linked: " + link,
+		"include o*.conf":       "conf/k.conf:1:1: include one.conf: " + link,
+		"include fine/*.conf":   "",
+		"include none/*.conf":   "conf/k.conf: has no virtual_server with real servers; there is nothing to balance",
+	} {
+		if err := os.WriteFile("conf/k.conf", []byte(include+"\n"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Read("conf/k.conf", ReadOptions{})
+		if err == nil && want != "" || err != nil && err.Error() != want {
+			t.Errorf("%s: %v\nwanted %s", include, err, want)
+		}
+	}
+	want := "stdin:1:1: include conf.d/*.conf: standard input has no folder to include from"
+	if _, err := Read(Stdin, ReadOptions{Stdin: strings.NewReader("include conf.d/*.conf\n" + service)}); err == nil || err.Error() != want {
+		t.Errorf("%v\nwanted %s", err, want)
 	}
 }
 

@@ -62,7 +62,7 @@ func TestRulesNotes(t *testing.T) {
 			`stdin:1:1: ignored: "--set 900 120 300" sets the timeouts of all connections, and is no part of a table`,
 			`stdin:3:1: ignored: "-Z" sets counters to zero, and is no part of a table`,
 		},
-		"-A -t 10.0.0.1:80\n-a -t 10.0.0.1:80 -r 10.0.0.2:8080\n-a -t 10.0.0.1:80 -r 10.0.0.3:8080 -m\n-a -t 10.0.0.1:80 -r 10.0.0.4:81 -i": {
+		"-A -t 10.0.0.1:80\n-a -t 10.0.0.1:80 -r 10.0.0.2:8080\n-a -t 10.0.0.1:80 -r 10.0.0.3:8080 -m\n-a -t 10.0.0.1:80 -r 10.0.0.4:81 -i\n": {
 			"stdin:2:1: warning: port 8080 of real server 10.0.0.2 counts for nothing: direct routing leaves the port of a packet as it is, so it gets port 80, the service's",
 			"stdin:4:1: warning: port 81 of real server 10.0.0.4 counts for nothing: tunnelling leaves the port of a packet as it is, so it gets port 80, the service's",
 		},
@@ -70,10 +70,14 @@ func TestRulesNotes(t *testing.T) {
 		"-A -t 10.0.0.1:80\n": {
 			"stdin:1:1: warning: tcp 10.0.0.1:80 has no real server: whoever connects is refused",
 		},
-		"-A -t 10.0.0.1:80\n-A -t 10.0.0.9:80\n-a -t 10.0.0.9:80 -r 10.0.0.9 -m\n-a -t 10.0.0.1:80 -r 10.0.0.9\n-a -t 10.0.0.1:80 -r 127.0.0.1": {
+		"-A -t 10.0.0.1:80\n-A -t 10.0.0.9:80\n-a -t 10.0.0.9:80 -r 10.0.0.9 -m\n-a -t 10.0.0.1:80 -r 10.0.0.9\n-a -t 10.0.0.1:80 -r 127.0.0.1\n": {
 			"stdin:3:1: warning: real server 10.0.0.9:80 has the virtual address itself: the director would be its own real server",
 			"stdin:4:1: warning: real server 10.0.0.9:80 is the director itself, which has that address by stdin:2",
 			"stdin:5:1: warning: real server 127.0.0.1:80 is the director itself",
+		},
+		// Cut off behind "10.0.0.2", of "10.0.0.2:0 -m -w 10".
+		"-A -f 1\n-a -f 1 -r 10.0.0.2": {
+			"stdin:2: warning: the last line does not end in a newline, as what ipvsadm saves does; has the file been cut off?",
 		},
 		"# a\n-A -f 1\r\n-a -f 1 -r 10.0.0.2\r\n": {
 			"stdin:2: warning: lines end in carriage return and newline (CRLF); ipvsadm takes them, other tools may not",

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/lvslab/lvslab/scenarios/importer/config"
 	"github.com/lvslab/lvslab/scenarios/ipvs"
 )
 
@@ -19,6 +20,9 @@ const (
 	leastRequests = 2
 	// usualRequests are enough where more would show nothing else.
 	usualRequests = 20
+	// tellingRequests is up to how many a service has so that its weights are told
+	// from their neighbours, where there are no more than mostInline.
+	tellingRequests = 24
 	// mostInline is up to how many services have their packets followed in their own
 	// step. That takes a barrier of all links, which of many nodes is slow, so that
 	// more services share a step, waysTogether at a time; and of very many no more
@@ -41,6 +45,9 @@ const managedByKeepalived = "keepalived"
 // planner works out the steps of a world.
 type planner struct {
 	*world
+	// services are those of the world when the real keepalived, if it is there, has
+	// looked at all real servers.
+	services []*placed
 	// budget is how many requests a service may have.
 	budget int
 	// inline counts the services that were followed in their own steps, and later
@@ -53,16 +60,24 @@ type planner struct {
 // who answers how often, which way that goes, and what the director's table holds;
 // and at the end what is when the real servers are gone.
 func (w *world) steps() []step {
-	p := &planner{world: w, budget: budgetOf(len(w.services))}
+	p := &planner{world: w, services: w.settled(), budget: budgetOf(len(w.services))}
 	var out []step
-	for _, s := range w.services {
+	if p.managedBy == managedByKeepalived {
+		w.failNotes()
+		p.leftOutNotes()
+		out = append(out, p.managed())
+	}
+	for _, s := range p.services {
+		if len(s.untold) > 0 {
+			continue
+		}
 		out = append(out, p.main(s))
 		if p.hasSocket(s) {
 			out = append(out, p.socket(s))
 		}
 	}
 	out = append(out, p.together()...)
-	for _, s := range w.services {
+	for _, s := range p.services {
 		out = append(out, p.gone(s)...)
 	}
 	return out
@@ -86,27 +101,31 @@ func (p *planner) main(s *placed) step {
 	out := step{name: s.title() + " by " + s.scheduler() + s.manner(), service: s}
 	table := p.table(s, s.Service.Service, p.pool(s))
 	if why := p.unasked(s); why != "" {
+		p.note(s.Pos, config.Ignored, "no request is sent to %s: %s", s.Name(), strings.TrimSuffix(why, "."))
 		out.comment = why
 		out.expect = []assertion{table}
 		return out
 	}
+	if why := p.leftOut(s); why != "" && !p.sorryFirst(s) {
+		out.comment = "With keepalived " + why
+	}
 	if p.sorryFirst(s) {
-		out.comment = "All real servers together weigh less than the quorum, so that the sorry server answers from the beginning."
-		out.do = []assertion{p.request(s, "count: 2")}
-		out.expect = []assertion{
-			{kind: "only", text: "only: " + scalar(s.sorry.node), from: s.sorry.Pos},
-			p.table(s, s.Service.Service, []server{*s.sorry}),
+		out.comment = joinText("The real servers that keepalived finds up weigh less than the quorum together, so that the sorry server answers.", s.whyFailed())
+		out.expect = []assertion{table}
+		if p.sorryAnswers(s, p.pool(s)) {
+			out.do = []assertion{p.request(s, "count: 2")}
+			out.expect = []assertion{{kind: "only", text: "only: " + scalar(s.sorry.node), from: s.sorry.Pos}, table}
 		}
 		return out
 	}
 	if len(s.active()) == 0 {
-		out.comment = "No real server has a weight, so the director refuses."
+		out.comment = joinText("No real server has a weight, so the director refuses.", s.whyFailed())
 		out.do = []assertion{p.request(s, "count: 2")}
 		out.expect = []assertion{{kind: "result", text: "result: refused", from: s.Pos}, table}
 		return out
 	}
 	sp := p.spread(s)
-	out.comment, out.do = sp.comment, sp.requests
+	out.comment, out.do = joinText(joinText(sp.comment, s.whyFailed()), out.comment), sp.requests
 	if !sp.refusals {
 		out.expect = append(out.expect, assertion{kind: "result", text: "result: ok", from: s.Pos})
 		out.expect = append(out.expect, sp.expect...)
@@ -172,7 +191,9 @@ func (p *planner) request(s *placed, more ...string) assertion {
 	if s.client != "http" && s.client != s.protocol || s.byAddress() && s.client != "http" {
 		words = append(words, "client: "+scalar(s.client))
 	}
-	return assertion{kind: "request", text: "request: {" + strings.Join(append(words, more...), ", ") + "}"}
+	// Where nobody answers, as many of the default as a lab sends would be minutes.
+	words = append(append(words, more...), "timeout: 2s")
+	return assertion{kind: "request", text: "request: {" + strings.Join(words, ", ") + "}"}
 }
 
 // byAddress says that the service's own name does not say what to ask: that of a
@@ -187,6 +208,15 @@ func (p *planner) asked(s *placed) []string {
 		if s.probe.Addr().Is6() {
 			list = p.sources6
 		}
+	}
+	// Of two services that share their persistence each has half of the addresses,
+	// so that it is asked by nobody whom the other one remembers.
+	switch half := len(list) / 2; {
+	case !p.withFTP(s):
+	case s.Addr.Port() == ftpPort:
+		list = list[:half]
+	default:
+		list = list[half:]
 	}
 	out := make([]string, len(list))
 	for i, a := range list {

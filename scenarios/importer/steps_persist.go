@@ -37,6 +37,23 @@ func (p *planner) callers(s *placed) []caller {
 	return out
 }
 
+// ftpPort is the port at which IPVS remembers a client for all ports of the
+// address, since FTP's data comes on another (ip_vs_sched_persist in ip_vs_core.c).
+const ftpPort = 21
+
+// withFTP says that a persistent service shares what it remembers with another of
+// its address: that of FTP and that of all ports do.
+func (p *planner) withFTP(s *placed) bool {
+	other := map[uint16]uint16{ftpPort: 0, 0: ftpPort}
+	port, ok := other[s.Addr.Port()]
+	if !ok || !s.Persistent() || s.FWMark != 0 || s.protocol != "tcp" {
+		return false
+	}
+	return slices.ContainsFunc(p.services, func(o *placed) bool {
+		return o.FWMark == 0 && o.protocol == "tcp" && o.Persistent() && o.Addr == netip.AddrPortFrom(s.Addr.Addr(), port)
+	})
+}
+
 // persistent is any scheduler with persistence: a client comes back to its server,
 // and clients are what the scheduler counts. Each asks twice, one time right after
 // the other, which without persistence would be two servers.

@@ -93,10 +93,6 @@ func (s *placed) expectation(kind, format string, args ...any) assertion {
 // one socket, where the client can.
 func (p *planner) ask(s *placed, n int) []assertion {
 	more := []string{fmt.Sprintf("count: %d", n)}
-	if n > 4 {
-		// Where nobody answers, that many defaults would be minutes.
-		more = append(more, "timeout: 2s")
-	}
 	if s.OnePacket && s.client == "udp" {
 		more = append(more, "same_socket: true")
 	}
@@ -181,7 +177,7 @@ func (p *planner) inTurn(s *placed, n int) spread {
 			expect: []assertion{s.expectation("rotation", "[%s]", listed(names))},
 		}
 	}
-	return p.proportional(s, n, equal(servers), windows)
+	return p.proportional(s, n, equal(servers), windows, 0)
 }
 
 // ordered says that the order in which real servers were added is that of the
@@ -194,16 +190,53 @@ func (w *world) ordered() bool { return w.managedBy != managedByKeepalived }
 func (p *planner) counted(s *placed, n int) spread {
 	switch s.scheduler() {
 	case "lc":
-		return p.proportional(s, n, equal(s.active()), greedy)
+		return p.proportional(s, n, equal(s.active()), greedy, 0)
 	case "wlc":
-		return p.proportional(s, n, reduced(s.active()), greedy)
+		return p.proportional(s, n, reduced(s.active()), greedy, p.telling(s, n, greedy))
 	}
-	return p.proportional(s, n, reduced(s.active()), windows)
+	return p.proportional(s, n, reduced(s.active()), windows, p.telling(s, n, windows))
+}
+
+// telling is how many rounds show the most of the weights that differ from the
+// service's own in one server by one, all divided by what they have in common; 0
+// where none does.
+func (p *planner) telling(s *placed, n int, partly func(weights []int64, n int) []bounds) int64 {
+	if len(p.services) > mostInline {
+		return 0
+	}
+	turns := reduced(s.active())
+	best, most := int64(0), 0
+	for times := int64(1); times*sum(turns) <= int64(min(n, tellingRequests)); times++ {
+		told := 0
+		for i := range turns {
+			for _, by := range []int64{-1, 1} {
+				other := slices.Clone(turns)
+				if other[i] += by; other[i] > 0 && differs(turns, times, partly(other, int(times*sum(turns)))) {
+					told++
+				}
+			}
+		}
+		if told > most {
+			best, most = times, told
+		}
+	}
+	return best
+}
+
+// differs reports whether so many rounds are not within the bounds of others.
+func differs(turns []int64, times int64, other []bounds) bool {
+	for i, b := range other {
+		if c := int(turns[i] * times); c < b.least || c > b.most {
+			return true
+		}
+	}
+	return false
 }
 
 // proportional expects shares by weight: exact ones over whole rounds, where one
-// is not too long, and else as near as the scheduler comes, which partly says.
-func (p *planner) proportional(s *placed, n int, weights []int64, partly func(weights []int64, n int) []bounds) spread {
+// is not too long, and else as near as the scheduler comes, which partly says. There
+// are at least so many rounds.
+func (p *planner) proportional(s *placed, n int, weights []int64, partly func(weights []int64, n int) []bounds, atLeast int64) spread {
 	servers := s.active()
 	var each []bounds
 	round := sum(weights)
@@ -212,7 +245,7 @@ func (p *planner) proportional(s *placed, n int, weights []int64, partly func(we
 		if len(servers) == 1 {
 			times = min(times, 4)
 		} else {
-			times = min(times, 2)
+			times = max(min(times, 2), atLeast)
 		}
 		for _, w := range weights {
 			each = append(each, bounds{int(w * times), int(w * times)})

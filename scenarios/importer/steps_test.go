@@ -59,27 +59,27 @@ func TestSteps(t *testing.T) {
 	}
 	service := "-A -t 10.0.0.100:80 -s "
 	for name, c := range map[string]struct{ rules, want string }{
-		"rr":                {service + "rr\n" + servers(1, 2, 0), "request: {to: web, count: 4}; result: ok (1); rotation: [web2, web1] (1); path: dr (2); table of 4 (1)"},
-		"one server":        {service + "rr\n" + servers(1), "request: {to: web, count: 4}; result: ok (1); only: web1 (1); path: dr (2); table of 2 (1)"},
-		"wrr":               {service + "wrr\n" + servers(30, 10), "request: {to: web, count: 8, timeout: 2s}; result: ok (1); answers: {web1: 6, web2: 2} (1); path: dr (2); table of 3 (1)"},
+		"rr":                {service + "rr\n" + servers(1, 2, 0), "request: {to: web, count: 4, timeout: 2s}; result: ok (1); rotation: [web2, web1] (1); path: dr (2); table of 4 (1)"},
+		"one server":        {service + "rr\n" + servers(1), "request: {to: web, count: 4, timeout: 2s}; result: ok (1); only: web1 (1); path: dr (2); table of 2 (1)"},
+		"wrr":               {service + "wrr\n" + servers(30, 10), "request: {to: web, count: 24, timeout: 2s}; result: ok (1); answers: {web1: 18, web2: 6} (1); path: dr (2); table of 3 (1)"},
 		"wrr, a long round": {service + "wrr\n" + servers(101, 100), "request: {to: web, count: 20, timeout: 2s}; result: ok (1); answers: {web1: 9..12, web2: 8..11} (1); path: dr (2); table of 3 (1)"},
-		"wlc":               {service + "wlc\n" + servers(2, 1), "request: {to: web, count: 6, timeout: 2s}; result: ok (1); answers: {web1: 4, web2: 2} (1); path: dr (2); table of 3 (1)"},
-		"lc":                {service + "lc\n" + servers(2, 1), "request: {to: web, count: 4}; result: ok (1); answers: {web1: 2, web2: 2} (1); path: dr (2); table of 3 (1)"},
-		"sed":               {service + "sed\n" + servers(2, 1), "request: {to: web, count: 3, hold: true, name: all-of-web}; release: all-of-web; result: ok (1); answers: {web1: 2, web2: 1} (1); path: dr (2); table of 3 (1)"},
-		"fo":                {service + "fo\n" + servers(2, 5, 5), "request: {to: web, count: 3}; result: ok (1); only: web3 (4); path: dr (2); table of 4 (1)"},
-		"dh":                {service + "dh\n" + servers(2, 1), "request: {to: web, count: 4}; result: ok (1); sticky: {by: service, servers: 1} (1); path: dr (2); table of 3 (1)"},
-		"dh with weight 0":  {service + "dh\n" + servers(2, 0), `request: {to: web, count: 2}; results: {ok: ">=0", refused: ">=0"} (1); table of 3 (1)`},
-		"mh-port":           {service + "mh -b mh-port\n" + servers(2, 1), "request: {to: web, count: 4}; result: ok (1); path: dr (2); table of 3 (1)"},
-		"weight 0":          {service + "rr\n" + servers(0, 0), "request: {to: web, count: 2}; result: refused (1); table of 3 (1)"},
-		"no server":         {service + "rr\n", "request: {to: web, count: 2}; result: refused (1); table of 1 (1)"},
+		"wlc":               {service + "wlc\n" + servers(2, 1), "request: {to: web, count: 15, timeout: 2s}; result: ok (1); answers: {web1: 10, web2: 5} (1); path: dr (2); table of 3 (1)"},
+		"lc":                {service + "lc\n" + servers(2, 1), "request: {to: web, count: 4, timeout: 2s}; result: ok (1); answers: {web1: 2, web2: 2} (1); path: dr (2); table of 3 (1)"},
+		"sed":               {service + "sed\n" + servers(2, 1), "request: {to: web, count: 3, hold: true, name: all-of-web, timeout: 2s}; release: all-of-web; result: ok (1); answers: {web1: 2, web2: 1} (1); path: dr (2); table of 3 (1)"},
+		"fo":                {service + "fo\n" + servers(2, 5, 5), "request: {to: web, count: 3, timeout: 2s}; result: ok (1); only: web3 (4); path: dr (2); table of 4 (1)"},
+		"dh":                {service + "dh\n" + servers(2, 1), "request: {to: web, count: 4, timeout: 2s}; result: ok (1); sticky: {by: service, servers: 1} (1); path: dr (2); table of 3 (1)"},
+		"dh with weight 0":  {service + "dh\n" + servers(2, 0), `request: {to: web, count: 2, timeout: 2s}; results: {ok: ">=0", refused: ">=0"} (1); table of 3 (1)`},
+		"mh-port":           {service + "mh -b mh-port\n" + servers(2, 1), "request: {to: web, count: 4, timeout: 2s}; result: ok (1); path: dr (2); table of 3 (1)"},
+		"weight 0":          {service + "rr\n" + servers(0, 0), "request: {to: web, count: 2, timeout: 2s}; result: refused (1); table of 3 (1)"},
+		"no server":         {service + "rr\n", "request: {to: web, count: 2, timeout: 2s}; result: refused (1); table of 1 (1)"},
 		"a threshold": {
 			service + "rr\n" + strings.TrimSpace(servers(1, 1)) + " -x 3\n",
-			"request: {to: web, count: 2}; result: ok (1); answers: {web1: 1, web2: 1} (1); path: dr (2); table of 3 (1)",
+			"request: {to: web, count: 2, timeout: 2s}; result: ok (1); answers: {web1: 1, web2: 1} (1); path: dr (2); table of 3 (1)",
 		},
 		"engine": {strings.NewReplacer("-t", "-u").Replace(service + "rr -p 5 --pe sip\n" + servers(1, 1)), "table of 3 (1)"},
 		"one-packet": {
 			strings.NewReplacer("-t", "-u").Replace(service + "rr -o\n" + servers(1, 1)),
-			"request: {to: web, count: 4, same_socket: true}; result: ok (1); rotation: [web2, web1] (1); path: dr (2); table of 3 (1)",
+			"request: {to: web, count: 4, same_socket: true, timeout: 2s}; result: ok (1); rotation: [web2, web1] (1); path: dr (2); table of 3 (1)",
 		},
 	} {
 		got := stepsFor(t, c.rules, "")[0].texts()
@@ -151,17 +151,20 @@ const sorryConf = `virtual_server 10.0.0.100 80 {
 func TestStepsOfSorryServer(t *testing.T) {
 	for managedBy, want := range map[string][]string{
 		"": {
-			"change: {virtual_services: {web: {real_servers: [sorry1]}}} (6); request: {to: web, count: 2}; only: sorry1 (6); table of 2 (1)",
-			`change: {virtual_services: {web: {real_servers: [{node: web1, weight: 2}, web2]}}}; request: {to: web, count: 2}; result: ok (1); answers: {web1: ">=0", web2: ">=0"} (1); table of 3 (1)`,
+			"change: {virtual_services: {web: {real_servers: [sorry1]}}} (6); request: {to: web, count: 2, timeout: 2s}; only: sorry1 (6); table of 2 (1)",
+			`change: {virtual_services: {web: {real_servers: [{node: web1, weight: 2}, web2]}}}; request: {to: web, count: 2, timeout: 2s}; result: ok (1); answers: {web1: ">=0", web2: ">=0"} (1); table of 3 (1)`,
 		},
 		managedByKeepalived: {
 			"stop: {node: web1, service: http} (7); stop: {node: web2, service: http} (12); table of 3 (1)",
-			"request: {to: web, count: 2}; only: sorry1 (6)",
+			"request: {to: web, count: 2, timeout: 2s}; only: sorry1 (6)",
 			"start: {node: web1, service: http}; start: {node: web2, service: http}; table of 3 (1)",
-			`request: {to: web, count: 2}; result: ok (1); answers: {web1: ">=0", web2: ">=0"} (1); table of 3 (1)`,
+			`request: {to: web, count: 2, timeout: 2s}; result: ok (1); answers: {web1: ">=0", web2: ">=0"} (1); table of 3 (1)`,
 		},
 	} {
 		steps := stepsFor(t, sorryConf, managedBy)[1:]
+		if managedBy != "" {
+			steps = steps[1:] // the wait for keepalived
+		}
 		var got []string
 		for _, s := range steps {
 			got = append(got, s.texts())
@@ -171,8 +174,12 @@ func TestStepsOfSorryServer(t *testing.T) {
 		}
 	}
 	slow := strings.Replace(sorryConf, "delay_loop 2", "delay_loop 60", 1)
-	if list := stepsFor(t, slow, managedByKeepalived); len(list) != 1 {
-		t.Errorf("a minute between two checks: %d steps, want 1", len(list))
+	if list := stepsFor(t, slow, managedByKeepalived); len(list) != 2 || !strings.Contains(list[1].comment, "since it looks at them every 1m0s only") {
+		t.Errorf("a minute between two checks: %d steps, the last is %+v", len(list), list[len(list)-1])
+	}
+	blind := strings.Replace(sorryConf, "TCP_CHECK {", "PING_CHECK {", 1)
+	if list := stepsFor(t, blind, managedByKeepalived); len(list) != 2 || !strings.Contains(list[1].comment, "no checker of 10.0.0.11:80 looks at what the lab can stop") {
+		t.Errorf("a check that a stopped server passes: %d steps, the last is %+v", len(list), list[len(list)-1])
 	}
 }
 
@@ -260,5 +267,29 @@ func TestReduced(t *testing.T) {
 	}
 	if got := reduced(list); !slices.Equal(got, []int64{3, 2, 1}) {
 		t.Error(got)
+	}
+}
+
+// TestTelling: with as many requests no server's weight can be one more or less,
+// and the answers be the same.
+func TestTelling(t *testing.T) {
+	for _, scheduler := range []string{"wrr", "wlc"} {
+		for _, weights := range [][]int64{{2, 1}, {1, 1}, {1, 1, 1}} {
+			rules := "-A -t 10.0.0.100:80 -s " + scheduler + "\n"
+			for i, w := range weights {
+				rules += fmt.Sprintf("-a -t 10.0.0.100:80 -r 10.0.0.1%d:80 -g -w %d\n", i+1, 10*w)
+			}
+			var n int
+			if _, err := fmt.Sscanf(stepsFor(t, rules, "")[0].do[0].text, "request: {to: web, count: %d", &n); err != nil || n > tellingRequests {
+				t.Fatalf("%s of %v: %d requests, %v", scheduler, weights, n, err)
+			}
+			partly := map[string]func([]int64, int) []bounds{"wrr": windows, "wlc": greedy}[scheduler]
+			for i := range weights {
+				other := slices.Clone(weights)
+				if other[i]++; !differs(weights, int64(n)/sum(weights), partly(other, n)) {
+					t.Errorf("%s: %d requests for %v may be answered by %v as well", scheduler, n, weights, other)
+				}
+			}
+		}
 	}
 }

@@ -23,6 +23,7 @@ func survey(c *config.Config, o DraftOptions) (*world, error) {
 		s.names.take(name)
 	}
 	s.readServices()
+	s.readInstances()
 	if err := s.errs.Err(); err != nil {
 		return nil, err
 	}
@@ -61,6 +62,9 @@ type surveyor struct {
 	hostList []*host
 	// taken are all addresses that are somebody's.
 	taken map[netip.Addr]bool
+
+	// speakers are the vrrp_instances whose own addresses the director carries.
+	speakers []*config.Instance
 
 	// segments are the networks of directors and real servers; known those
 	// whose prefix was said, inferred the others by the prefix that an address
@@ -141,11 +145,18 @@ func (s *surveyor) readServices() {
 			s.errs.Add(v.Pos, "virtual service %s is here a second time; the first is at %s", v.Name(), pos)
 		}
 		first[v.Name()] = v.Pos
+		if v.FWMark == 0 && v.Addr.Addr().IsLoopback() {
+			s.w.note(v.Pos, config.Ignored, "virtual service %s is for the director itself alone (a loopback address); the lab leaves it out, since no client can ask it", v.Name())
+			continue
+		}
 		if v.FWMark == 0 {
 			vips[v.Addr.Addr()] = v
 			s.taken[v.Addr.Addr()] = true
 		}
 		s.w.services = append(s.w.services, s.place(v))
+	}
+	if len(s.w.services) == 0 && len(s.errs) == 0 {
+		s.errs.Add(s.file(), "no virtual service is in it that a client can ask, so that there is nothing to try")
 	}
 	for i, p := range s.w.services {
 		s.readServers(i, p, vips)
@@ -180,8 +191,20 @@ func (s *surveyor) file() source.Pos {
 // readServers looks at the real servers of a service.
 func (s *surveyor) readServers(i int, p *placed, vips map[netip.Addr]*config.Service) {
 	base := serverBase(p)
+	ports := 0
 	for j := range p.Servers {
 		d := &p.Servers[j]
+		if p.FWMark != 0 && d.Forward != ipvs.NAT && d.Addr.Port() != 0 {
+			// The kernel keeps such a port and ipvsadm shows it, yet packets have the
+			// one that the client asked, and a lab file has no place for another.
+			bare := *d
+			bare.Addr = netip.AddrPortFrom(d.Addr.Addr(), 0)
+			if ports++; ports == 1 {
+				s.w.note(d.Pos, config.Warning, "port %d of real server %s counts for nothing: %s leaves the port of a packet as it is, so the lab's table has none for %s",
+					d.Addr.Port(), d.Addr.Addr(), method(d.Forward), p.Name())
+			}
+			d = &bare
+		}
 		if err := d.Validate(p.Service.Service); err != nil {
 			s.errs.Add(d.Pos, "%v", err)
 			continue

@@ -86,7 +86,7 @@ func (s *surveyor) makeClient(n int) (*machine, [2][]netip.Addr) {
 			asker.prefixes = append(asker.prefixes, s.documentation(f))
 			asker.routerAddr[f] = s.free(asker, f, true)
 			seg, gateway = asker, asker.routerAddr[f]
-		} else if slices.ContainsFunc(s.vips(), func(a netip.Addr) bool { return family(a) == f && !seg.contains(a) }) {
+		} else if slices.ContainsFunc(s.vips(), func(a netip.Addr) bool { return family(a) == f && !seg.firstContains(a) }) {
 			m.routes = append(m.routes, s.routesBeside(f, seg)...)
 		}
 		k := linkOn(m, seg.name)
@@ -109,7 +109,7 @@ func (s *surveyor) makeClient(n int) (*machine, [2][]netip.Addr) {
 // lab has a way to an address must be said.
 func (s *surveyor) routesBeside(f int, home *segment) []string {
 	var routes []string
-	for _, to := range s.farVIPs(func(seg *segment) bool { return seg == home }) {
+	for _, to := range s.farVIPs(home.firstContains) {
 		if family(to.Addr()) != f {
 			continue
 		}
@@ -154,9 +154,11 @@ func (s *surveyor) routeBack(n *node) {
 	}
 	listed := slices.ContainsFunc(n.hosts, func(h *host) bool { return h.listed && h.nat })
 	for f := range 2 {
-		if !slices.ContainsFunc(n.links[0].addresses, func(a linkAddress) bool { return family(a.Addr()) == f }) {
+		at := slices.IndexFunc(n.links[0].addresses, func(a linkAddress) bool { return family(a.Addr()) == f })
+		if at < 0 {
 			continue
 		}
+		on := n.links[0].addresses[at].Prefix
 		alone := true
 		for i := range s.w.clients {
 			w := n.replies[i]
@@ -165,21 +167,31 @@ func (s *surveyor) routeBack(n *node) {
 			}
 			alone = false
 			if p, ok := s.askers[i].prefix(f); ok {
-				n.routes = append(n.routes, fmt.Sprintf("%s via %s", p, seg.gateway(w, f)))
+				n.routes = append(n.routes, fmt.Sprintf("%s via %s", p, seg.gateway(w, on)))
 			}
 		}
 		if main == byRouter || !alone || !listed {
-			n.routes = append([]string{"default via " + seg.gateway(main, f).String()}, n.routes...)
+			n.routes = append([]string{"default via " + seg.gateway(main, on).String()}, n.routes...)
 		}
 	}
 }
 
-// gateway is the next machine on a way.
-func (seg *segment) gateway(w way, f int) netip.Addr {
+// gateway is the next machine on a way, for one whose address and prefix length
+// are on.
+func (seg *segment) gateway(w way, on netip.Prefix) netip.Addr {
+	f, more := family(on.Addr()), seg.routerMore
+	first := seg.routerAddr[f]
 	if w == byDirector {
-		return seg.directorAddr[f]
+		first, more = seg.directorAddr[f], seg.directorMore
 	}
-	return seg.routerAddr[f]
+	if !on.Contains(first) {
+		for _, p := range more {
+			if on.Contains(p.Addr()) {
+				return p.Addr()
+			}
+		}
+	}
+	return first
 }
 
 // makeRouter makes the router, if there is one, with the routes to what only the
@@ -192,14 +204,18 @@ func (s *surveyor) makeRouter() {
 	m := &machine{name: s.w.router, sysctls: make(map[string]string)}
 	for _, seg := range append(slices.Clone(s.askers), s.segments...) {
 		if seg.router {
-			s.plug(m, fmt.Sprintf("eth%d", len(m.links)), seg, seg.routerAddr)
+			s.plug(m, fmt.Sprintf("eth%d", len(m.links)), seg, seg.routerAddr, seg.routerMore)
 		}
 	}
 	for _, f := range s.families() {
 		m.sysctls[[]string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"}[f]] = "1"
 	}
 	seen := make(map[string]bool)
-	for _, to := range s.farVIPs(func(seg *segment) bool { return seg.router }) {
+	near := func(a netip.Addr) bool {
+		seg := s.segmentOf(a)
+		return seg != nil && seg.router
+	}
+	for _, to := range s.farVIPs(near) {
 		route := fmt.Sprintf("%s via %s", strings.TrimSuffix(strings.TrimSuffix(to.String(), "/32"), "/128"), s.home[family(to.Addr())].directorAddr[family(to.Addr())])
 		if !seen[route] {
 			seen[route] = true
@@ -209,8 +225,8 @@ func (s *surveyor) makeRouter() {
 	s.w.nodes = slices.Insert(s.w.nodes, len(s.w.clients), m)
 }
 
-// plug links a machine to a network by an address of each of its families.
-func (s *surveyor) plug(m *machine, device string, seg *segment, addrs [2]netip.Addr) {
+// plug links a machine to a network by an address of each of its prefixes.
+func (s *surveyor) plug(m *machine, device string, seg *segment, addrs [2]netip.Addr, more []netip.Prefix) {
 	k := link{device: device, network: seg.name}
 	for f, a := range addrs {
 		if a.IsValid() {
@@ -218,16 +234,19 @@ func (s *surveyor) plug(m *machine, device string, seg *segment, addrs [2]netip.
 			k.addresses = append(k.addresses, linkAddress{Prefix: netip.PrefixFrom(a, p.Bits())})
 		}
 	}
+	for _, p := range more {
+		k.addresses = append(k.addresses, linkAddress{Prefix: p})
+	}
 	m.links = append(m.links, k)
 }
 
-// farVIPs are the virtual IPs on no network that is near, or the networks that
-// hold several of them.
-func (s *surveyor) farVIPs(near func(*segment) bool) []netip.Prefix {
+// farVIPs are the virtual IPs that are not near, or the networks that hold several
+// of them.
+func (s *surveyor) farVIPs(near func(netip.Addr) bool) []netip.Prefix {
 	count := make(map[netip.Prefix]int)
 	var far []netip.Addr
 	for _, a := range s.vips() {
-		if seg := s.segmentOf(a); seg != nil && near(seg) {
+		if near(a) {
 			continue
 		}
 		far = append(far, a)

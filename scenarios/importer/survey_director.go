@@ -14,21 +14,23 @@ import (
 // do with.
 func (s *surveyor) makeDirector() {
 	m := &machine{name: s.w.director}
+	s.plugIn()
 	devices := s.directorDevices()
 	s.devices = devices
 	for _, seg := range s.ordered() {
-		s.plug(m, devices.next(seg), seg, seg.directorAddr)
+		s.plug(m, devices.next(seg), seg, seg.directorAddr, seg.directorMore)
 		for _, more := range seg.devices[min(1, len(seg.devices)):] {
 			m.links = append(m.links, link{device: devices.named(more), network: seg.name})
 		}
 	}
 	// Devices whose addresses are on no network are plugged in beside the others.
-	for _, a := range s.c.Addresses {
-		if a.Device == "" || a.Device == "lo" || slices.ContainsFunc(m.links, func(k link) bool { return k.device == devices.named(a.Device) }) || len(m.links) == 0 {
+	for _, d := range s.namedDevices() {
+		if d.Name == "lo" || slices.ContainsFunc(m.links, func(k link) bool { return k.device == devices.named(d.Name) }) || len(m.links) == 0 {
 			continue
 		}
-		m.links = append(m.links, link{device: devices.named(a.Device), network: m.links[0].network})
+		m.links = append(m.links, link{device: devices.named(d.Name), network: m.links[0].network})
 	}
+	s.speak(m)
 	if s.shape == routed {
 		for _, f := range s.families() {
 			if gateway := s.home[f].routerAddr[f]; gateway.IsValid() {
@@ -60,6 +62,24 @@ func (s *surveyor) ordered() []*segment {
 	return list
 }
 
+// plugIn says which networks the director's devices are on whose addresses have
+// no prefix length, so that the file itself does not tell.
+func (s *surveyor) plugIn() {
+	used := make(map[string]bool)
+	for _, seg := range s.segments {
+		for _, d := range seg.devices {
+			used[d] = true
+		}
+	}
+	for _, a := range s.c.Addresses {
+		device, seg := plugged(a.Device), s.segmentOf(a.Prefix.Addr())
+		if device == "" || used[device] || seg == nil || !seg.director {
+			continue
+		}
+		seg.devices, used[device] = append(seg.devices, device), true
+	}
+}
+
 // devices gives out the names of the director's devices: keepalived.conf's own,
 // or eth0 and so on.
 type devices struct {
@@ -70,28 +90,54 @@ type devices struct {
 
 func (s *surveyor) directorDevices() *devices {
 	d := &devices{said: make(map[string]string), used: make(map[string]bool)}
-	for _, a := range s.c.Addresses {
-		if a.Device == "" || d.said[a.Device] != "" {
+	var others []config.Device
+	for _, a := range s.namedDevices() {
+		switch {
+		case d.said[a.Name] != "":
+		case deviceName(a.Name) == a.Name && !everywhere(a.Name):
+			d.said[a.Name], d.used[a.Name] = a.Name, true
+		default:
+			others = append(others, a)
+		}
+	}
+	for _, a := range others {
+		if d.said[a.Name] != "" {
 			continue
 		}
-		name := deviceName(a.Device)
-		if name != a.Device {
-			s.w.note(a.Pos, config.Assumed, "device %s is called %s in the lab, since a lab's devices have small letters, digits, - and _ in their names", a.Device, name)
+		name, why := deviceName(a.Name), "a lab's devices have letters, digits, -, _ and dots in their names, at most 15 in all, and begin with a letter"
+		switch {
+		case everywhere(a.Name):
+			name, why = d.free(), "every node has a "+a.Name+" by itself"
+		case d.used[name]:
+			name, why = d.free(), "another one is called "+name+" already"
 		}
-		d.said[a.Device], d.used[name] = name, true
+		d.said[a.Name], d.used[name] = name, true
+		if s.w.managedBy != "" {
+			s.errs.Add(a.Pos, "--with-keepalived: device %s would be called %s in the lab, since %s; the real keepalived looks for %s and would not run: "+
+				"give it another name here, or leave the flag out", a.Name, name, why, a.Name)
+			continue
+		}
+		s.w.note(a.Pos, config.Assumed, "device %s is called %s in the lab, since %s", a.Name, name, why)
 	}
 	return d
+}
+
+// everywhere says that each node has a device of that name without a link: no
+// lab file can have one that is plugged in.
+func everywhere(device string) bool {
+	return strings.HasPrefix(device, "tunl") || slices.Contains([]string{"gre0", "ip6gre0", "ip6tnl0", "sit0"}, device)
 }
 
 // deviceName is a device's name as a lab can have it.
 func deviceName(s string) string {
 	name := strings.Map(func(c rune) rune {
-		if 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_' {
+		switch {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '.':
 			return c
 		}
 		return '-'
-	}, strings.ToLower(s))
-	name = strings.TrimLeft(name, "0123456789-_")
+	}, s)
+	name = strings.TrimLeft(name, "0123456789-_.")
 	if name == "" {
 		return "eth0"
 	}
@@ -105,6 +151,11 @@ func (d *devices) next(seg *segment) string {
 	if len(seg.devices) > 0 {
 		return d.named(seg.devices[0])
 	}
+	return d.free()
+}
+
+// free is the next name that nobody has.
+func (d *devices) free() string {
 	for {
 		name := fmt.Sprintf("eth%d", d.n)
 		if d.n++; !d.used[name] {

@@ -25,10 +25,19 @@ type segment struct {
 	assumed, made bool
 	// added is a prefix that it has besides, see addFamilies.
 	added netip.Prefix
+	// speaker is the vrrp_instance from whose own address spoken, one of its
+	// prefixes, is taken.
+	speaker *config.Instance
+	spoken  netip.Prefix
+	// speaks says that such an address is on it.
+	speaks bool
 	// director, router and client are who has a leg on it.
 	director, router bool
 	// gateways are the addresses of director and router, by family.
 	directorAddr, routerAddr [2]netip.Addr
+	// directorMore and routerMore are the same on its further prefixes of a family:
+	// one device may have virtual IPs of several networks.
+	directorMore, routerMore []netip.Prefix
 }
 
 // Bounds of inferred networks. A /24 and a /64 are what most networks are; DR
@@ -60,6 +69,7 @@ func (s *surveyor) findSegments() {
 		}
 		seg.servers++
 	}
+	s.placeSpeakers()
 	for _, a := range s.vips() {
 		if seg := s.segmentOf(a); seg != nil {
 			seg.vips++
@@ -82,14 +92,22 @@ func (s *surveyor) knownSegments() {
 	slices.SortStableFunc(list, func(a, b config.Address) int { return a.Prefix.Bits() - b.Prefix.Bits() }) // the widest first
 	for _, a := range list {
 		if a.Prefix.Bits() <= smallest()[family(a.Prefix.Addr())] {
-			s.know(a.Prefix.Masked(), "of the virtual IP "+a.Prefix.String(), a.Device, a.Pos)
+			s.know(a.Prefix.Masked(), "of the virtual IP "+a.Prefix.String(), plugged(a.Device), a.Pos)
 		}
 	}
 	for _, a := range list {
-		if seg := s.segmentOf(a.Prefix.Addr()); seg != nil && a.Device != "" && !slices.Contains(seg.devices, a.Device) {
+		if seg := s.segmentOf(a.Prefix.Addr()); seg != nil && plugged(a.Device) != "" && !slices.Contains(seg.devices, a.Device) {
 			seg.devices = append(seg.devices, a.Device)
 		}
 	}
+}
+
+// plugged is a device that can be on a network, which lo cannot.
+func plugged(device string) string {
+	if device == "lo" {
+		return ""
+	}
+	return device
 }
 
 // know adds a prefix that somebody has said, to the network of its device if
@@ -232,6 +250,23 @@ func (seg *segment) contains(a netip.Addr) bool {
 	return slices.ContainsFunc(seg.prefixes, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
+// firstContains reports whether an address is of the network's first prefix of its family.
+func (seg *segment) firstContains(a netip.Addr) bool {
+	p, ok := seg.prefix(family(a))
+	return ok && p.Contains(a)
+}
+
+// further are the network's prefixes of a family but the first.
+func (seg *segment) further(f int) []netip.Prefix {
+	var list []netip.Prefix
+	for _, p := range seg.prefixes {
+		if family(p.Addr()) == f {
+			list = append(list, p)
+		}
+	}
+	return list[min(1, len(list)):]
+}
+
 // prefix is the network's first one of a family.
 func (seg *segment) prefix(f int) (netip.Prefix, bool) {
 	for _, p := range seg.prefixes {
@@ -278,6 +313,11 @@ func (s *surveyor) free(seg *segment, f int, fromEnd bool) netip.Addr {
 	if !ok {
 		return netip.Addr{}
 	}
+	return s.freeIn(seg, p, fromEnd)
+}
+
+// freeIn does so in one of its prefixes.
+func (s *surveyor) freeIn(seg *segment, p netip.Prefix, fromEnd bool) netip.Addr {
 	a, step := p.Addr().Next(), netip.Addr.Next
 	if fromEnd {
 		a, step = lastOf(p), netip.Addr.Prev
@@ -287,6 +327,9 @@ func (s *surveyor) free(seg *segment, f int, fromEnd bool) netip.Addr {
 			s.taken[a] = true
 			return a
 		}
+	}
+	if fromEnd {
+		return s.freeIn(seg, p, false) // an IPv6 network goes on behind lastOf
 	}
 	s.errs.Add(s.placeOf(seg), "network %s has no address left for the lab's own machines; name a larger one that holds it (--network)", p)
 	return netip.Addr{}

@@ -89,6 +89,9 @@ func (s *surveyor) makeServe() {
 			g.join(firsts[i], e)
 		})
 	}
+	if s.w.managedBy == managedByKeepalived {
+		order = append(order, s.checkedPorts(g, dns)...)
+	}
 	serve := make(map[string][]string)
 	for _, e := range order {
 		serve[e.node] = append(serve[e.node], serveText(g.wordOf(e), e.port))
@@ -102,6 +105,31 @@ func (s *surveyor) makeServe() {
 		}
 		p.comment = joinText(p.comment, plainComment(p))
 	}
+}
+
+// checkedPorts are the ports besides those of services to which the real
+// keepalived's checkers connect.
+func (s *surveyor) checkedPorts(g *speech, dns map[endpoint]bool) []endpoint {
+	var out []endpoint
+	for _, p := range s.w.services {
+		s.each(p, func(h *host, d *server) {
+			for _, k := range d.Checkers {
+				e := endpoint{h.node.name, "tcp", k.Port}
+				if k.Kind == "UDP_CHECK" || k.Kind == "DNS_CHECK" {
+					e.protocol = "udp"
+				}
+				if _, known := g.parent[e]; known || !k.Passable || k.Port == 0 || dns[endpoint{node: e.node, port: e.port}] {
+					continue
+				}
+				g.parent[e] = e
+				if k.Kind == "HTTP_GET" {
+					g.word[e] = "http"
+				}
+				out = append(out, e)
+			}
+		})
+	}
+	return out
 }
 
 // wordOf is the server that answers at an endpoint.

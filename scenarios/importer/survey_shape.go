@@ -51,7 +51,7 @@ func (s *surveyor) chooseShape() {
 		s.chooseHomes()
 	}
 	for _, seg := range s.segments {
-		seg.director = seg.nat || seg.dr || seg.vips > 0 || len(seg.devices) > 0 || seg == s.home[0] || seg == s.home[1]
+		seg.director = seg.nat || seg.dr || seg.vips > 0 || len(seg.devices) > 0 || seg.speaks || seg == s.home[0] || seg == s.home[1]
 		if s.shape == routed {
 			seg.router = seg.dr || seg.tun || seg.vips > 0 && !seg.nat || seg == s.home[0] || seg == s.home[1]
 		}
@@ -75,7 +75,7 @@ func (s *surveyor) isOneLAN() bool {
 			return false
 		}
 	}
-	if len(s.segments) > 1 {
+	if len(s.segments) > 1 || len(lan.further(0))+len(lan.further(1)) > 0 {
 		return false
 	}
 	for f, asked := range s.asked() {
@@ -235,14 +235,23 @@ func (s *surveyor) nameSegments() {
 			seg.comment = "Made up: the client's side, of which the file says nothing."
 		}
 		for _, f := range []int{0, 1} {
-			if _, ok := seg.prefix(f); !ok {
+			first, ok := seg.prefix(f)
+			if !ok {
 				continue
 			}
 			if seg.director {
-				seg.directorAddr[f] = s.free(seg, f, false)
+				seg.directorAddr[f] = s.directorIn(seg, first)
 			}
 			if seg.router {
 				seg.routerAddr[f] = s.free(seg, f, true)
+			}
+			for _, p := range seg.further(f) {
+				if seg.director {
+					seg.directorMore = append(seg.directorMore, netip.PrefixFrom(s.directorIn(seg, p), p.Bits()))
+				}
+				if seg.router {
+					seg.routerMore = append(seg.routerMore, netip.PrefixFrom(s.freeIn(seg, p, true), p.Bits()))
+				}
 			}
 		}
 	}
@@ -256,6 +265,8 @@ func (s *surveyor) assumption(seg *segment) string {
 	switch {
 	case seg.made && seg.why != "":
 		text = fmt.Sprintf("network %s is %s, from the virtual IPs (%s)", seg.name, joined(seg.prefixes), seg.why) + since
+	case seg.speaker != nil:
+		text = seg.spokenText() + since
 	case seg.assumed:
 		text = fmt.Sprintf("network %s is %s, from the real servers' addresses (%s%s)", seg.name, seg.prefixes[0], seg.first.addr, andMore(seg.servers)) + since
 	}

@@ -32,8 +32,9 @@ type world struct {
 	notes   []config.Note
 	// managedBy is DraftOptions.ManagedBy.
 	managedBy string
-	// configID is DraftOptions.ConfigID.
-	configID string
+	// configID is DraftOptions.ConfigID, hasProgram DraftOptions.HasProgram.
+	configID   string
+	hasProgram func(path string) bool
 }
 
 // note adds a note of the survey's own.
@@ -113,6 +114,9 @@ type placed struct {
 	servers []server
 	// sorry is the node of its sorry server, nil for none.
 	sorry *server
+	// failed and untold are why the real keepalived finds real servers down, which
+	// servers leaves out then, or may or may not; see settled.
+	failed, untold []string
 	// apart says that each real server is on a node of its own, so that the
 	// answers tell them apart. Where it is not, servers share nodes.
 	apart bool

@@ -41,6 +41,9 @@ type Config struct {
 	// Addresses are those that the director carries by the file's own word:
 	// virtual_ipaddress of a vrrp_instance. ipvsadm rules have none.
 	Addresses []Address
+	// Instances are keepalived's vrrp_instances, for what the director needs so
+	// that they can run; ipvsadm rules have none.
+	Instances []Instance
 	// Notes are what was ignored, assumed, or is doubtful, in the order of the
 	// file.
 	Notes []Note
@@ -149,10 +152,16 @@ type Checker struct {
 	// Paths are those of HTTP_GET and SSL_GET. Statuses and digests are not
 	// kept: Passable tells whether lvslab's own servers can meet them.
 	Paths []string
-	// Passable says that a server of lvslab's passes the check. Why says why
-	// not: "HTTP_GET wants a digest that only the real page has".
+	// Program is what MISC_CHECK runs, without its arguments; "" for others.
+	Program string
+	// Passable says that a server of lvslab's passes the check, if need be one
+	// that serves the checker's own port besides. Why says why not: "HTTP_GET
+	// wants a digest that only the real page has".
 	Passable bool
 	Why      string
+	// Fails says that no server of lvslab's passes it. A check that is neither
+	// passable nor fails has a result that the file does not tell.
+	Fails bool
 }
 
 // Address is an address that the director carries.
@@ -164,6 +173,29 @@ type Address struct {
 	Device string
 	// Instance is the vrrp_instance's name.
 	Instance string
+}
+
+// Instance is a vrrp_instance of keepalived's.
+type Instance struct {
+	Pos  source.Pos
+	Name string
+	// Interface is the device that it speaks VRRP on; without a name where the
+	// file says none, which keepalived refuses.
+	Interface Device
+	// Tracked are the devices that it watches besides.
+	Tracked []Device
+	// Source is the address that it speaks from (unicast_src_ip, mcast_src_ip),
+	// with its place; the zero Addr where that is left to keepalived.
+	Source    netip.Addr
+	SourcePos source.Pos
+	// Peers are the other directors' addresses, of unicast_peer.
+	Peers []netip.Addr
+}
+
+// Device is a network device that the file names.
+type Device struct {
+	Pos  source.Pos
+	Name string
 }
 
 // NoteKind is what a note is about.

@@ -19,8 +19,11 @@ type checker struct {
 	addr netip.Addr // of connect_ip
 	port uint16     // of connect_port, 0: the server's
 	urls []string
-	// picky says why a server of lvslab's cannot pass it, "" if it may.
-	picky string
+	// program is misc_path's first word.
+	program string
+	// fails says why no server of lvslab's can pass it, doubt why one may or may
+	// not; "" if there is no such reason.
+	fails, doubt string
 }
 
 // checker reads a checker's block.
@@ -30,8 +33,11 @@ func (t *translator) checker(rs *server, s *stmt) {
 	}
 	c := &checker{at: s.at(), kind: s.key()}
 	known := checkerWords()
+	hosts := len(rs.checkers)
 	for _, in := range s.block.stmts {
 		switch {
+		case in.key() == "host" && c.kind == "SMTP_CHECK":
+			t.mailHost(rs, in)
 		case !slices.Contains(known, in.key()):
 			t.unknownIn(in, s.key(), known)
 		case in.key() == "url":
@@ -43,6 +49,26 @@ func (t *translator) checker(rs *server, s *stmt) {
 	if (c.kind == "HTTP_GET" || c.kind == "SSL_GET") && len(c.urls) == 0 {
 		t.warn(s.at(), "%s has no url with a path; keepalived passes over it", c.kind)
 		return
+	}
+	if len(rs.checkers) == hosts {
+		rs.checkers = append(rs.checkers, c)
+	}
+}
+
+// mailHost reads a host block of SMTP_CHECK, which says where one more connection
+// goes: each is a checker of its own, in place of the block around it (run).
+func (t *translator) mailHost(rs *server, s *stmt) {
+	if !t.count(s, 0, 0) || !t.needBlock(s) {
+		return
+	}
+	t.warn(s.at(), "a host block in SMTP_CHECK is deprecated; write an SMTP_CHECK for each")
+	c := &checker{at: s.at(), kind: "SMTP_CHECK"}
+	for _, in := range s.block.stmts {
+		if slices.Contains(mailHostWords(), in.key()) {
+			t.checkerWord(c, in)
+		} else {
+			t.unknownIn(in, "host", mailHostWords())
+		}
 	}
 	rs.checkers = append(rs.checkers, c)
 }
@@ -60,10 +86,17 @@ func (t *translator) checkerWord(c *checker, s *stmt) {
 		if t.count(s, 1, 1) {
 			c.port, _ = t.port("connect_port", s.words[1])
 		}
+	case "misc_path":
+		if t.count(s, 1, len(s.args())) {
+			c.program, _, _ = strings.Cut(s.words[1].text, " ")
+		}
+		t.leave(s, c.kind)
 	case "require_reply":
-		c.picky = "UDP_CHECK wants an answer that only the real server gives"
+		if len(s.args()) > 0 { // any answer does without
+			c.doubt = "UDP_CHECK wants an answer that only the real server gives"
+		}
 	case "fwmark", "bindto", "bind_if", "bind_port":
-		c.picky = c.kind + " comes from an address or with a mark (" + s.key() + ") that the lab does not have"
+		c.doubt = c.kind + " comes from an address or with a mark (" + s.key() + ") that the lab does not have"
 	default:
 		t.leave(s, c.kind)
 	}
@@ -89,9 +122,9 @@ func (t *translator) url(c *checker, s *stmt) {
 				path = in.words[1].text
 			}
 		case "digest":
-			c.picky = c.kind + " wants a digest that only the real page has"
+			c.fails = c.kind + " wants a digest that only the real page has"
 		case "regex", "regex_no_match":
-			c.picky = c.kind + " looks for text (" + in.key() + ") that only the real page has"
+			c.doubt = c.kind + " looks for text (" + in.key() + ") that only the real page has"
 		case "status_code":
 			t.status(c, in)
 		default:
@@ -126,14 +159,14 @@ func (t *translator) status(c *checker, s *stmt) {
 		met = met || low <= answered && answered <= high
 	}
 	if !met {
-		c.picky = c.kind + " wants status " + s.rest() + ", and a lab's server answers 200"
+		c.fails = c.kind + " wants status " + s.rest() + ", and a lab's server answers 200"
 	}
 }
 
 // in is the checker of a server as it has been placed in a service. Its port is
 // the one written at the server, even where IPVS uses another.
 func (c *checker) in(rs *server, d ipvs.Destination, proto ipvs.Protocol) config.Checker {
-	out := config.Checker{Pos: c.at, Kind: c.kind, Paths: c.urls}
+	out := config.Checker{Pos: c.at, Kind: c.kind, Paths: c.urls, Program: c.program}
 	if c.addr.IsValid() && c.addr != rs.addr {
 		out.Addr = c.addr
 	}
@@ -147,22 +180,27 @@ func (c *checker) in(rs *server, d ipvs.Destination, proto ipvs.Protocol) config
 			}
 		}
 	}
-	out.Why = c.why(out, d, proto)
+	if out.Why = c.failure(); out.Why != "" {
+		out.Fails = true
+		return out
+	}
+	out.Why = c.doubtful(out, d, proto)
 	out.Passable = out.Why == ""
 	return out
 }
 
-// why is why a server of lvslab's, which serves the service's protocol on the
-// real server's address and port, does not pass the checker.
-func (c *checker) why(out config.Checker, d ipvs.Destination, proto ipvs.Protocol) string {
-	stream := c.kind == "TCP_CHECK" || c.kind == "HTTP_GET"
-	switch c.kind {
-	case "SSL_GET":
+// failure is why no server of lvslab's passes the checker.
+func (c *checker) failure() string {
+	if c.kind == "SSL_GET" {
 		return "SSL_GET wants TLS, which a lab's server does not speak"
-	case "SMTP_CHECK":
-		return "SMTP_CHECK wants a mail server"
-	case "DNS_CHECK":
-		return "DNS_CHECK wants a name server with the real zone"
+	}
+	return c.fails
+}
+
+// doubtful is why it is not known whether a server of lvslab's, which serves on the
+// real server's address and the checker's port, passes it.
+func (c *checker) doubtful(out config.Checker, d ipvs.Destination, proto ipvs.Protocol) string {
+	switch c.kind {
 	case "MISC_CHECK":
 		return "MISC_CHECK runs a program of the director's"
 	case "FILE_CHECK":
@@ -170,19 +208,18 @@ func (c *checker) why(out config.Checker, d ipvs.Destination, proto ipvs.Protoco
 	case "BFD_CHECK":
 		return "BFD_CHECK wants a BFD neighbour"
 	}
+	own := proto == ipvs.TCP && c.kind == "SMTP_CHECK" || proto == ipvs.UDP && c.kind == "DNS_CHECK"
 	switch {
-	case c.picky != "":
-		return c.picky
+	case c.doubt != "":
+		return c.doubt
 	case out.Addr.IsValid():
 		return fmt.Sprintf("%s connects to %v, not to the real server", c.kind, out.Addr)
 	case c.kind == "PING_CHECK":
 		return ""
 	case out.Port == 0:
 		return c.kind + " has no port to connect to: neither it nor the real server says one"
-	case d.Addr.Port() != 0 && out.Port != d.Addr.Port():
-		return fmt.Sprintf("%s connects to port %d, and the real server serves on %d", c.kind, out.Port, d.Addr.Port())
-	case stream && proto != 0 && proto != ipvs.TCP, !stream && proto != 0 && proto != ipvs.UDP:
-		return fmt.Sprintf("%s goes to a server of %v", c.kind, proto)
+	case (c.kind == "SMTP_CHECK" || c.kind == "DNS_CHECK") && (!own || out.Port != d.Addr.Port()):
+		return fmt.Sprintf("%s wants more of a server than one for %v on port %d gives", c.kind, proto, d.Addr.Port())
 	}
 	return ""
 }

@@ -263,7 +263,7 @@ func (r *reader) undefined(l line) {
 		if n == 0 || n == len(inner) || inner[n] != '}' {
 			continue
 		}
-		why := "is not defined before this line"
+		why := "is not defined before this line; if another program fills it in, import what that writes"
 		if d, ok := r.defs[inner[:n]]; ok && d.multi {
 			why = "is a definition of several lines, after which nothing may follow in the line"
 		}

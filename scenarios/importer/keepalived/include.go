@@ -107,10 +107,40 @@ func (r *reader) match(pattern string) ([]string, error) {
 	if err != nil {
 		return nil, errors.New("a [ that is not closed")
 	}
+	if err := r.readable(path.Dir(pattern)); err != nil {
+		return nil, err
+	}
 	dotted := strings.HasPrefix(path.Base(pattern), ".")
 	names = slices.DeleteFunc(names, func(n string) bool { return !dotted && strings.HasPrefix(path.Base(n), ".") })
 	slices.Sort(names)
 	return names, nil
+}
+
+// readable says why folders that a pattern names cannot be read, which fs.Glob
+// takes for empty ones. One that is not there matches nothing.
+func (r *reader) readable(pattern string) error {
+	if !strings.ContainsAny(pattern, "*?[") {
+		if _, err := fs.ReadDir(r.fsys, pattern); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return plain(err)
+		}
+		return nil
+	}
+	if err := r.readable(path.Dir(pattern)); err != nil {
+		return err
+	}
+	names, err := fs.Glob(r.fsys, pattern)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if st, err := fs.Stat(r.fsys, name); err == nil && !st.IsDir() {
+			continue // a file beside the folders
+		}
+		if err := r.readable(name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
 }
 
 // braces unfolds {a,b} as a shell does.

@@ -80,6 +80,9 @@ func dump(c *config.Config) string {
 	for _, a := range c.Addresses {
 		say("address %v device %q instance %q at %s", a.Prefix, a.Device, a.Instance, a.Pos)
 	}
+	for _, v := range c.Instances {
+		say("instance %q at %s: interface %q, tracked %v, from %v at %s, peers %v", v.Name, v.Pos, v.Interface.Name, v.Tracked, v.Source, v.SourcePos, v.Peers)
+	}
 	for _, n := range c.Notes {
 		say("%s", n)
 	}

@@ -2,6 +2,7 @@ package keepalived
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -23,7 +24,11 @@ type translator struct {
 	defaultDevice string
 	instances     map[string]source.Pos
 	carried       map[string]source.Pos
-	placed        int // real servers in services
+	// own are the director's addresses that its VRRP says besides, by their places.
+	own    map[netip.Addr]source.Pos
+	placed int // real servers in services
+	// routers are the vrrp_instances by their virtual routers.
+	routers map[routerKey]*speaker
 
 	virtualWords map[string]func(*translator, *virtual, *stmt)
 	realWords    map[string]func(*translator, *server, *stmt)
@@ -32,8 +37,9 @@ type translator struct {
 func newTranslator(r *reader) *translator {
 	return &translator{
 		r: r, cfg: &config.Config{Kind: config.Keepalived},
-		left:      leftovers{at: map[string]source.Pos{}, count: map[string]int{}},
 		instances: map[string]source.Pos{}, carried: map[string]source.Pos{},
+		own:          map[netip.Addr]source.Pos{},
+		routers:      map[routerKey]*speaker{},
 		virtualWords: virtualWords(), realWords: realWords(),
 	}
 }
@@ -57,34 +63,8 @@ func (t *translator) ignore(at source.Pos, format string, args ...any) {
 // finish are the translator's notes, when all is done.
 func (t *translator) finish() []config.Note { return append(t.notes, t.left.notes()...) }
 
-// leftovers are keywords inside blocks that do not concern balancing. Each is one
-// note, however often it is said.
-type leftovers struct {
-	order []string
-	at    map[string]source.Pos
-	count map[string]int
-}
-
 // leave leaves a keyword of a block out.
-func (t *translator) leave(s *stmt, of string) {
-	what := s.key() + " of " + of
-	if t.left.count[what]++; t.left.count[what] == 1 {
-		t.left.order = append(t.left.order, what)
-		t.left.at[what] = s.at()
-	}
-}
-
-func (l *leftovers) notes() []config.Note {
-	out := make([]config.Note, 0, len(l.order))
-	for _, what := range l.order {
-		msg := what + " is left out: it changes no virtual service"
-		if n := l.count[what]; n > 1 {
-			msg += fmt.Sprintf(" (the first of %d)", n)
-		}
-		out = append(out, note(l.at[what], config.Ignored, msg))
-	}
-	return out
-}
+func (t *translator) leave(s *stmt, of string) { t.left.add(s, of) }
 
 // file translates the outermost block.
 func (t *translator) file(root *block) {
@@ -112,6 +92,7 @@ func (t *translator) file(root *block) {
 		}
 	}
 	t.resolve()
+	t.ownServers()
 	if len(t.cfg.Services) == 0 && len(t.r.errs) == 0 {
 		t.fail(source.Pos{File: t.r.files[0].Name}, "has no virtual_server with real servers; there is nothing to balance")
 	}

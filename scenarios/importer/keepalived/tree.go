@@ -71,9 +71,12 @@ func (t *tree) line(l line) {
 		case !quoted && (c == '{' || c == '}'):
 			t.words(l, from, i)
 			from = i + 1
-			if c == '{' {
+			switch {
+			case strings.HasPrefix(l.text[i:], "{{"), strings.HasPrefix(l.text[i:], "{%"):
+				t.r.halt(l.col(i), "%s is of a template; fill that in and import what comes out", quote(l.text[i:i+2]))
+			case c == '{':
 				t.down(l.col(i))
-			} else {
+			default:
 				t.up(l.col(i))
 			}
 		}

@@ -198,6 +198,11 @@ func (t *translator) persistence(v *virtual, s *stmt) {
 	if !t.want(s, 0, 1) {
 		return
 	}
+	if len(s.args()) > 0 && s.words[1].text == "0" {
+		// What many write for "off", and older keepalived takes without a word.
+		t.warn(s.words[1].at, "persistence_timeout 0: keepalived wants 1 to %d and passes over the line; it is off without a line too", maxPersistence)
+		return
+	}
 	v.timeout = ipvs.DefaultPersistence
 	if len(s.args()) > 0 {
 		n, ok := t.whole("persistence_timeout", s.words[1], 1, maxPersistence)

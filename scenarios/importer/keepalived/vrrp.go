@@ -20,9 +20,9 @@ func (t *translator) instance(s *stmt) {
 		return
 	}
 	t.instances[name] = s.at()
-	device := ""
 	var left []string
 	var lists []*stmt
+	v := &speaker{Instance: config.Instance{Pos: s.at(), Name: name}}
 	for _, in := range s.block.stmts {
 		switch key := in.key(); key {
 		case "virtual_ipaddress", "virtual_ipaddress_excluded":
@@ -32,19 +32,27 @@ func (t *translator) instance(s *stmt) {
 			continue
 		case "interface":
 			if t.want(in, 1, 1) {
-				device = in.words[1].text
+				v.Interface = config.Device{Pos: in.at(), Name: in.words[1].text}
 			}
+			continue
+		case "unicast_src_ip", "mcast_src_ip":
+			t.source(v, in)
 			continue
 		case "state":
 			t.state(name, in)
+		default:
+			t.speak(v, in)
 		}
 		if !slices.Contains(left, in.key()) {
 			left = append(left, in.key())
 		}
 	}
 	for _, l := range lists {
-		t.addresses(l.block, name, device)
+		t.addresses(l.block, name, v.Interface.Name)
+		v.carry(l.block)
 	}
+	t.sameRouter(v)
+	t.cfg.Instances = append(t.cfg.Instances, v.Instance)
 	if len(left) > 0 {
 		t.ignore(s.at(), "of vrrp_instance %s only its addresses count; left out: %s", name, strings.Join(left, ", "))
 	}
@@ -54,6 +62,21 @@ func (t *translator) instance(s *stmt) {
 func (t *translator) state(name string, s *stmt) {
 	if len(s.words) > 1 && s.words[1].text == "BACKUP" {
 		t.assume(s.at(), "vrrp_instance %s begins as BACKUP; taken as if it had become master: the director carries its addresses", name)
+	}
+}
+
+// ownServers tells of real servers that are the director itself, by its VRRP's
+// word: two machines that balance for each other have such a file.
+func (t *translator) ownServers() {
+	for _, v := range t.cfg.Services {
+		for _, d := range v.Servers {
+			at, own := t.own[d.Addr.Addr()]
+			if !own {
+				continue
+			}
+			delete(t.own, d.Addr.Addr())
+			t.assume(d.Pos, "real_server %v is the director itself, whose VRRP speaks from that address (%s); taken as another machine", d.Addr.Addr(), inLine(at, d.Pos))
+		}
 	}
 }
 

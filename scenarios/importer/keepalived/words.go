@@ -72,6 +72,14 @@ func checkerWords() []string {
 	}
 }
 
+// mailHostWords are those of host in SMTP_CHECK.
+func mailHostWords() []string {
+	return []string{
+		"connect_ip", "connect_port", "bindto", "bind_if", "bind_port", "fwmark", "connect_timeout", "retry",
+		"delay_before_retry", "warmup", "delay_loop", "alpha", "log_all_failures",
+	}
+}
+
 // urlWords are those of url.
 func urlWords() []string {
 	return []string{
