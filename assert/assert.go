@@ -108,6 +108,17 @@ type Env interface {
 	ReadFile(node, path string) ([]byte, error)
 }
 
+// Resting is what an Env may know beside. Where it says so, nothing but the lab's
+// own steps writes IPVS tables, and one that is wrong after a step stays so.
+type Resting interface {
+	TablesRest() bool
+}
+
+func tablesRest(env Env) bool {
+	r, ok := env.(Resting)
+	return ok && r.TablesRest()
+}
+
 // Capture is the packets of a device since the step began.
 type Capture interface {
 	Packets() ([]capture.Packet, error)

@@ -113,8 +113,8 @@ func Forms() map[reflect.Type]Shape {
 	}
 }
 
-// FieldWords are the words that fields of shapes take, by the expectation and
-// the key, where they are few.
+// FieldWords are the words that fields of shapes take, by the name of the struct,
+// less an ending of Form, and the key, where they are few.
 func FieldWords() map[string][]string {
 	var wraps []string
 	for _, e := range capture.Encapsulations() {
@@ -122,11 +122,14 @@ func FieldWords() map[string][]string {
 	}
 	wraps = append(wraps, noEncapsulation)
 	return map[string][]string{
-		"path.method":          pathMethodNames(),
-		"path.encapsulation":   wraps,
-		"leg.encapsulation":    wraps,
-		"neighbour.state":      slices.Sorted(maps.Keys(neighbourStates())),
-		"sticky.by":            slices.Sorted(maps.Keys(groupings())),
-		"connections.protocol": {ipvs.TCP.String(), ipvs.UDP.String(), ipvs.SCTP.String()},
+		"path.method":               pathMethodNames(),
+		"path.encapsulation":        wraps,
+		"leg.encapsulation":         wraps,
+		"neighbour.state":           slices.Sorted(maps.Keys(neighbourStates())),
+		"sticky.by":                 slices.Sorted(maps.Keys(groupings())),
+		"packetCount.protocol":      packetProtocols(),
+		"packetCount.direction":     {"in", "out"},
+		"packetCount.encapsulation": wraps,
+		"connections.protocol":      {ipvs.TCP.String(), ipvs.UDP.String(), ipvs.SCTP.String()},
 	}
 }

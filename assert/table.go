@@ -148,7 +148,7 @@ func (c *table) Begin(_ context.Context, env Env) (Pending, error) {
 		if found := c.rules[0].Service; !found.Same(s) {
 			return nil, fmt.Errorf("the rules are those of %s, but %s is %s", found.Name(), c.service, s.Name())
 		}
-		return judge(func(ctx context.Context) (Result, bool) { return c.judgeService(ctx, n) }), nil
+		return judge(func(ctx context.Context) (Result, bool) { return c.judgeService(ctx, n, tablesRest(env)) }), nil
 	}
 	wanted := "the IPVS table of " + c.node + " is empty"
 	if len(c.rules) > 0 {
@@ -176,8 +176,9 @@ func (c *table) Begin(_ context.Context, env Env) (Pending, error) {
 	}), nil
 }
 
-// judgeService compares one service with its rules.
-func (c *table) judgeService(ctx context.Context, n topology.Node) (Result, bool) {
+// judgeService compares one service with its rules. What is wrong in a table at
+// rest is not looked at again.
+func (c *table) judgeService(ctx context.Context, n topology.Node, rest bool) (Result, bool) {
 	want := c.rules[0]
 	servers := "no real server"
 	if k := len(want.Destinations); k > 0 {
@@ -210,7 +211,7 @@ func (c *table) judgeService(ctx context.Context, n topology.Node) (Result, bool
 		}
 		r.Seen += x.seen
 	}
-	return r, true
+	return r, !rest
 }
 
 func none(text string) string {

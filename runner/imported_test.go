@@ -135,8 +135,9 @@ func runImported(t *testing.T, b runner.Backend, files []wire.File) map[string]*
 		switch r := got[e.Lab]; {
 		case r == nil:
 		case e.Kind == wire.StepFinished && e.Verdict != wire.Pass:
-			_, r.why = missed(e)
-			r.step = e.Step
+			_, why := missed(e)
+			r.why += why
+			r.steps = append(r.steps, e.Step)
 		case e.Kind == wire.LabFinished:
 			r.verdict = e.Verdict
 			r.why += e.Message
@@ -148,11 +149,11 @@ func runImported(t *testing.T, b runner.Backend, files []wire.File) map[string]*
 	return got
 }
 
-// ran is what a lab came to, with the step that did not pass.
+// ran is what a lab came to, with the steps that did not pass.
 type ran struct {
 	verdict wire.Verdict
 	why     string
-	step    *wire.Step
+	steps   []*wire.Step
 }
 
 // importedRules are those that are changed, one thing at a time.
@@ -174,7 +175,7 @@ const importedRules = `-A -t 10.0.0.100:80 -s wrr
 `
 
 // TestImportedChanges gives the director of a drafted lab rules that differ in one
-// thing. The assertions that are about it fail, and no others of their step; each
+// thing. The assertions that are about it fail, and no others of the lab; each
 // names the line of the rules that it came from.
 func TestImportedChanges(t *testing.T) {
 	if testing.Short() {
@@ -218,8 +219,8 @@ func TestImportedChanges(t *testing.T) {
 	}
 	fails := func(r *ran) string {
 		var list []string
-		if r.step != nil {
-			for _, x := range r.step.Results {
+		for _, s := range r.steps {
+			for _, x := range s.Results {
 				if x.Verdict == wire.Fail {
 					list = append(list, fmt.Sprintf("%s:%d", x.Check, l.Origins[x.Pos.Line].Line))
 				}

@@ -47,7 +47,7 @@ func Repeat(ctx context.Context, o Options, n int, emit func(wire.Event)) (wire.
 	if t.done == 0 {
 		return wire.Counts{}, err
 	}
-	return t.report(time.Since(start)), err
+	return t.report(time.Since(start), err), err
 }
 
 // anyIPv6 reports whether a lab of the selection needs IPv6.
@@ -171,8 +171,9 @@ func (t *tallies) changed() int {
 	return n
 }
 
-// report emits what all came to, and counts the labs by it.
-func (t *tallies) report(took time.Duration) wire.Counts {
+// report emits what all came to, and counts the labs by it. An error that ended
+// it early makes the run broken: too few repetitions have shown too little.
+func (t *tallies) report(took time.Duration, err error) wire.Counts {
 	var counts wire.Counts
 	verdict := wire.Pass
 	for _, name := range t.order {
@@ -192,6 +193,10 @@ func (t *tallies) report(took time.Duration) wire.Counts {
 	}
 	if t.done < t.of {
 		message += fmt.Sprintf(" (%d times were asked for)", t.of)
+	}
+	if err != nil {
+		verdict = wire.Broken
+		message = "ended early: " + err.Error() + "; " + message
 	}
 	t.emit(wire.Event{
 		Version: wire.Version, Kind: wire.RunFinished, Time: time.Now().UTC(),

@@ -173,7 +173,7 @@ func TestRepeatInterrupted(t *testing.T) {
 	if err == nil || err.Error() != "stopped" || counts.Pass != 2 {
 		t.Errorf("%v, %+v", err, counts)
 	}
-	if last := seen[len(seen)-1]; last != "pass: each lab was run 2 times, and always came to the same verdict (9 times were asked for)" {
+	if last := seen[len(seen)-1]; last != "broken: ended early: stopped; each lab was run 2 times, and always came to the same verdict (9 times were asked for)" {
 		t.Errorf("the last event: %s", last)
 	}
 	if slices.Contains(seen, "one repetition 3") || b.closed != b.boots {

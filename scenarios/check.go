@@ -176,11 +176,25 @@ func checkSysctls(errs *source.List, m source.Map[string]) {
 	}
 }
 
+// checkDotted refuses keys in which the dots of a device's name would be taken for
+// those between the parts.
+func checkDotted(errs *source.List, n Node) {
+	for _, e := range n.Sysctls {
+		for _, k := range n.Links {
+			if strings.Contains(k.Name, ".") && strings.Contains(e.Name, "."+k.Name+".") {
+				before, after, _ := strings.Cut(e.Name, k.Name)
+				errs.Add(e.Pos, "sysctl %s: device %s has a dot in its name, so that the parts have slashes between: %s",
+					e.Name, k.Name, strings.ReplaceAll(before, ".", "/")+k.Name+strings.ReplaceAll(after, ".", "/"))
+			}
+		}
+	}
+}
+
 func (l *Lab) checkNode(errs *source.List, nodeName string, n Node) {
 	for _, link := range n.Links {
 		if !validDevice(link.Name) || slices.Contains(ownDevices(), link.Name) || strings.HasPrefix(link.Name, "tunl") {
-			errs.Add(link.Pos, "a link cannot be called %q: small letters, digits, - and _, at most 15, and not as a device that is there anyway: %s",
-				link.Name, strings.Join(ownDevices(), ", "))
+			errs.Add(link.Pos, "a link cannot be called %q: %s, and not as a device that is there anyway: %s",
+				link.Name, deviceRule, strings.Join(ownDevices(), ", "))
 		}
 		if _, ok := l.Networks.Get(link.Value.Network); !ok {
 			errs.Add(link.Value.Pos, "%s", source.Unknown("network", link.Value.Network, l.Networks.Names()))
@@ -197,6 +211,7 @@ func (l *Lab) checkNode(errs *source.List, nodeName string, n Node) {
 		}
 	}
 	checkSysctls(errs, n.Sysctls)
+	checkDotted(errs, n)
 	l.checkSync(errs, nodeName, n)
 	checkServe(errs, nodeName, n.Serve)
 	checkKeepalived(errs, nodeName, n)

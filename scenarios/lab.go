@@ -35,6 +35,12 @@ type Lab struct {
 	Nodes           source.Map[Node]            `yaml:"nodes,required"`
 	VirtualServices source.Map[*VirtualService] `yaml:"virtual_services"`
 	Steps           []Step                      `yaml:"steps"`
+	// KeepGoing goes on with the next step when one fails, so that one run tells
+	// of all that is wrong; by default the first failure ends the lab. It is for
+	// labs whose steps stand by themselves. What a step does is done also where
+	// what it expects does not come true, so that the next one finds the lab as
+	// its file says. A step that is broken ends the lab in any case.
+	KeepGoing bool `yaml:"keep_going"`
 	// Matrix is which lab of the file's matrix this one is, nil where the file
 	// has none.
 	Matrix *Combination `yaml:"matrix"`

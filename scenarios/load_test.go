@@ -57,7 +57,7 @@ func TestLoadErrors(t *testing.T) {
 	for _, c := range []struct{ old, new, want string }{
 		// Structure: the file's top.
 		{topKey, "", `f.yaml:1:1: key "title" is missing`},
-		{topKey, "titel: A lab\n", "f.yaml:1:1: unknown key \"titel\", did you mean \"title\"? Allowed: title, about, name, networks, sysctls, allow, needs, nodes, virtual_services, steps, matrix\nf.yaml:1:1: key \"title\" is missing"},
+		{topKey, "titel: A lab\n", "f.yaml:1:1: unknown key \"titel\", did you mean \"title\"? Allowed: title, about, name, networks, sysctls, allow, needs, nodes, virtual_services, steps, keep_going, matrix\nf.yaml:1:1: key \"title\" is missing"},
 		{topKey, "title: A lab\nname: ../escape\n", `f.yaml:1:1: "f/../escape" cannot be the name of a lab: small letters, digits, dashes and underscores, with / between chapters`},
 		{topKey, "title: A lab\nallow: [vip-in-no-netwerk]\n", `f.yaml:2:9: unknown finding "vip-in-no-netwerk", did you mean "vip-in-no-network"? Allowed: ` + strings.Join(scenarios.Codes(), ", ")},
 		{topKey, "title: A lab\nallow: [vip-in-no-network]\n", "f.yaml:2:9: allow: vip-in-no-network is not found in this lab; take it out"},
@@ -79,8 +79,8 @@ func TestLoadErrors(t *testing.T) {
 		{"client: {links: {eth0: lan", "client: {links: {eth0: lna", `f.yaml:5:26: unknown network "lna", did you mean "lan"? Allowed: lan`},
 		{"client: {links: {eth0: lan 10.0.0.250/24}}", "client: {links: {eth0: }}", `f.yaml:5:26: wanted a mapping with the keys network, addresses, delay, mtu, down, found nothing`},
 		{"client: {links: {eth0: lan 10.0.0.250/24}}", "client: {links: {eth0: null}}", `f.yaml:5:26: wanted a mapping with the keys network, addresses, delay, mtu, down, found nothing`},
-		{"client: {links: {eth0:", "client: {links: {lo:", `f.yaml:5:20: a link cannot be called "lo": small letters, digits, - and _, at most 15, and not as a device that is there anyway: lo, gre0, ip6gre0, ip6tnl0, sit0, tunl0`},
-		{"client: {links: {eth0:", "client: {links: {sixteencharslong:", `f.yaml:5:20: a link cannot be called "sixteencharslong": small letters, digits, - and _, at most 15, and not as a device that is there anyway: lo, gre0, ip6gre0, ip6tnl0, sit0, tunl0`},
+		{"client: {links: {eth0:", "client: {links: {lo:", `f.yaml:5:20: a link cannot be called "lo": letters, digits, -, _ and dots, at most 15, beginning with a letter, and not as a device that is there anyway: lo, gre0, ip6gre0, ip6tnl0, sit0, tunl0`},
+		{"client: {links: {eth0:", "client: {links: {sixteencharslong:", `f.yaml:5:20: a link cannot be called "sixteencharslong": letters, digits, -, _ and dots, at most 15, beginning with a letter, and not as a device that is there anyway: lo, gre0, ip6gre0, ip6tnl0, sit0, tunl0`},
 		{"lan 10.0.0.250/24", "lan 10.0.0.250", `f.yaml:5:26: wanted an address with its prefix length such as 10.0.0.1/24, found "10.0.0.250"`},
 		{"lan 10.0.0.250/24", "lan fd00::1/64", "f.yaml:5:26: client's eth0 has fd00::1/64, which is not in network lan (10.0.0.0/24) [address-outside-network]\nf.yaml:11:5: client has no route to the virtual IP 10.0.0.100 of web [client-has-no-route]"},
 		{"eth0: lan 10.0.0.250/24", "eth0: {network: lan, addresses: 10.0.0.250/24, delay: 1h}", "f.yaml:5:26: delay 1h0m0s is longer than 4s"},

@@ -148,7 +148,7 @@ func (l *Lab) DeviceFor(node string, addr netip.Addr) (string, error) {
 	}
 	// What a router is asked for goes out where the router is. A virtual IP is no
 	// way to anywhere: who asks may be about to place it.
-	if via, ok := hopBy(linkPrefixes(n), l.routes(node, n), addr); ok && via != addr {
+	if via, ok := (ways{reach(linkPrefixes(n)), l.routes(node, n)}).hop(addr); ok && via != addr {
 		return l.DeviceFor(node, via)
 	}
 	return "", fmt.Errorf("none of the links of %s is on a network that holds %s", node, addr)
@@ -162,20 +162,13 @@ func (l *Lab) nextHop(node string, to netip.Addr) (netip.Addr, bool) {
 	if !ok {
 		return netip.Addr{}, false
 	}
-	prefixes, routes := l.waysOf(node, n)
-	return hopBy(prefixes, routes, to)
+	return l.waysOf(node, n).hop(to)
 }
 
-// hopBy is the next hop by the prefixes that are reached directly, and by
-// routes.
-func hopBy(prefixes []netip.Prefix, routes []Route, to netip.Addr) (netip.Addr, bool) {
-	best, hop := -1, netip.Addr{}
-	for _, p := range prefixes {
-		if p.Contains(to) && p.Bits() > best {
-			best, hop = p.Bits(), to
-		}
-	}
-	for _, r := range routes {
+// hop is the address that what is for another is sent to; see nextHop.
+func (w ways) hop(to netip.Addr) (netip.Addr, bool) {
+	best, hop := w.direct.longest(to), to
+	for _, r := range w.routes {
 		if !r.To.Contains(to) || r.To.Bits() <= best {
 			continue
 		}
@@ -184,7 +177,10 @@ func hopBy(prefixes []netip.Prefix, routes []Route, to netip.Addr) (netip.Addr, 
 			hop = r.Via
 		}
 	}
-	return hop, best >= 0
+	if best < 0 {
+		return netip.Addr{}, false
+	}
+	return hop, true
 }
 
 // realServerAddress is how a director calls a real server of a service. Among
@@ -221,13 +217,8 @@ func (l *Lab) realServerAddress(director string, v *VirtualService, r RealServer
 	return l.Resolve(r.Node)
 }
 
-// onNetwork are the names of the nodes that are linked to a network.
-func (l *Lab) onNetwork(network string) []string {
-	var names []string
-	for _, e := range l.Nodes {
-		if slices.ContainsFunc(e.Value.Links, func(k source.Entry[Link]) bool { return k.Value.Network == network }) {
-			names = append(names, e.Name)
-		}
-	}
-	return names
+// linked reports whether a node has a link to a network.
+func (l *Lab) linked(node, network string) bool {
+	n, _ := l.node(node)
+	return slices.ContainsFunc(n.Links, func(k source.Entry[Link]) bool { return k.Value.Network == network })
 }

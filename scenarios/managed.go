@@ -185,3 +185,30 @@ func (l *Lab) Declared(director string) []Declared {
 func (a *Action) ChangesServices() bool {
 	return a.patch != nil && child(a.patch, "virtual_services") != nil
 }
+
+// RealServers are the nodes that the action makes the real servers of a virtual
+// service, false for one that does something else, or more than that.
+func (a *Action) RealServers() (service string, nodes []string, ok bool) {
+	only := func(n *yaml.Node) (key string, value *yaml.Node) {
+		if n == nil || n.Kind != yaml.MappingNode || len(n.Content) != 2 {
+			return "", nil
+		}
+		return n.Content[0].Value, n.Content[1]
+	}
+	what, services := only(a.patch)
+	service, changed := only(services)
+	key, list := only(changed)
+	if what != "virtual_services" || key != "real_servers" || list.Kind != yaml.SequenceNode {
+		return "", nil, false
+	}
+	for _, item := range list.Content {
+		if item.Kind == yaml.MappingNode {
+			item = child(item, "node")
+		}
+		if item == nil || item.Kind != yaml.ScalarNode {
+			return "", nil, false
+		}
+		nodes = append(nodes, item.Value)
+	}
+	return service, nodes, len(nodes) > 0
+}

@@ -16,10 +16,15 @@ func validName(s string) bool {
 const nameRule = "a name is small letters, digits and dashes, begins with a letter and has at most 31 characters"
 
 // validDevice says what a device may be called; the kernel's rule is
-// dev_valid_name (net/core/dev.c), ours is narrower.
+// dev_valid_name (net/core/dev.c), ours is narrower. A dot is for names as VLANs
+// have them (bond0.7).
 func validDevice(s string) bool {
-	return len(s) <= 15 && s != "" && lower(s[0]) && only(s, func(c byte) bool { return lower(c) || digit(c) || c == '-' || c == '_' })
+	letter := func(c byte) bool { return lower(c) || 'A' <= c && c <= 'Z' }
+	return len(s) <= 15 && s != "" && letter(s[0]) &&
+		only(s, func(c byte) bool { return letter(c) || digit(c) || c == '-' || c == '_' || c == '.' })
 }
+
+const deviceRule = "letters, digits, -, _ and dots, at most 15, beginning with a letter"
 
 // CheckName reports whether a lab may be called so: words with slashes between.
 func CheckName(s string) error {

@@ -1,6 +1,11 @@
 package scenarios
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/lvslab/lvslab/topology/source"
+)
 
 // near is what a lab says of each of its nodes, gathered once: while a lab is
 // checked it does not change, and one with a thousand services would otherwise
@@ -10,9 +15,54 @@ type near struct {
 	clients  []string
 	carriers map[string][]carrier
 	pools    map[string][]pooled
-	// prefixes and routes are kept when they were asked for.
-	prefixes map[string][]netip.Prefix
-	routes   map[string][]Route
+	// holders are the links that have an address, in the order of the file.
+	holders map[netip.Addr][]holder
+	// ways are kept when they were asked for.
+	ways map[string]ways
+}
+
+// holder is a link of a node that has an address of its own.
+type holder struct {
+	node, network string
+	pos           source.Pos
+}
+
+// ways are where a node can send packets: the networks that it reaches directly,
+// and its routes.
+type ways struct {
+	direct reached
+	routes []Route
+}
+
+// reached is a set of prefixes, which a node with a thousand addresses is asked of
+// as quickly as one with two.
+type reached struct {
+	held map[netip.Prefix]bool
+	// lengths are those of the prefixes, in bits, longest first.
+	lengths []int
+}
+
+func reach(prefixes []netip.Prefix) reached {
+	r := reached{held: make(map[netip.Prefix]bool, len(prefixes))}
+	for _, p := range prefixes {
+		r.held[p.Masked()] = true
+		if !slices.Contains(r.lengths, p.Bits()) {
+			r.lengths = append(r.lengths, p.Bits())
+		}
+	}
+	slices.SortFunc(r.lengths, func(a, b int) int { return b - a })
+	return r
+}
+
+// longest is the length of the longest prefix that holds an address, -1 where
+// none does.
+func (r reached) longest(to netip.Addr) int {
+	for _, bits := range r.lengths {
+		if p, err := to.Prefix(bits); err == nil && to.Zone() == "" && r.held[p] {
+			return bits
+		}
+	}
+	return -1
 }
 
 // pooled is a real server's part in a virtual service.
@@ -27,11 +77,17 @@ func (l *Lab) gather() {
 		nodes: make(map[string]int, len(l.Nodes)),
 		pools: l.pools(),
 
-		prefixes: make(map[string][]netip.Prefix),
-		routes:   make(map[string][]Route),
+		holders: make(map[netip.Addr][]holder),
+		ways:    make(map[string]ways),
 	}
 	for i := range l.Nodes {
 		n.nodes[l.Nodes[i].Name] = i
+		for _, k := range l.Nodes[i].Value.Links {
+			for _, a := range k.Value.Addresses {
+				ip := a.Prefix.Addr()
+				n.holders[ip] = append(n.holders[ip], holder{l.Nodes[i].Name, k.Value.Network, a.Pos})
+			}
+		}
 	}
 	n.clients = l.Clients()
 	l.near = n // what a carrier is, is asked of the nodes
@@ -111,13 +167,15 @@ func (l *Lab) idle() []string {
 	return names
 }
 
-// waysOf are the networks that a node reaches directly, and its routes.
-func (l *Lab) waysOf(name string, n Node) ([]netip.Prefix, []Route) {
+// waysOf are those of a node.
+func (l *Lab) waysOf(name string, n Node) ways {
 	if l.near == nil || l.near.carriers == nil {
-		return l.prefixes(name, n), l.routes(name, n)
+		return ways{reach(l.prefixes(name, n)), l.routes(name, n)}
 	}
-	if _, known := l.near.routes[name]; !known {
-		l.near.prefixes[name], l.near.routes[name] = l.prefixes(name, n), l.routes(name, n)
+	w, known := l.near.ways[name]
+	if !known {
+		w = ways{reach(l.prefixes(name, n)), l.routes(name, n)}
+		l.near.ways[name] = w
 	}
-	return l.near.prefixes[name], l.near.routes[name]
+	return w
 }

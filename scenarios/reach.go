@@ -89,7 +89,7 @@ func (l *Lab) findAddresses(found *source.List) {
 			w, _ := l.Networks.Get(link.Value.Network)
 			for _, a := range link.Value.Addresses {
 				ip := a.Prefix.Addr()
-				if !w.Contains(ip) {
+				if !w.Contains(ip) && !(ip.Is6() && ip.IsLinkLocalUnicast()) { // which is of every network
 					found.Find(a.Pos, codeAddressOutside, "%s's %s has %s, which is not in network %s (%s)", e.Name, link.Name, a.Prefix, link.Value.Network, w)
 				}
 				if first, twice := seen[ip]; twice {
@@ -118,14 +118,8 @@ func (l *Lab) findVIP(found *source.List, name string, v *VirtualService, vip ne
 	if !slices.ContainsFunc(l.Networks, func(w source.Entry[Network]) bool { return w.Value.Contains(vip) }) && !l.routed(vip) {
 		found.Find(v.Pos, codeVIPNoNetwork, "the virtual IP %s of %s is in no network, and no route leads to it", vip, name)
 	}
-	for _, e := range l.Nodes {
-		for _, link := range e.Value.Links {
-			for _, a := range link.Value.Addresses {
-				if a.Prefix.Addr() == vip {
-					found.Find(a.Pos, codeVIPTaken, "the virtual IP %s of %s is also %s's own address", vip, name, e.Name)
-				}
-			}
-		}
+	for _, h := range l.near.holders[vip] {
+		found.Find(h.pos, codeVIPTaken, "the virtual IP %s of %s is also %s's own address", vip, name, h.node)
 	}
 	for _, client := range l.Clients() {
 		if !l.routeTo(client, vip) {
@@ -207,18 +201,17 @@ func (l *Lab) findRealServer(found *source.List, service string, v *VirtualServi
 		found.Find(r.Pos, codeServerUnknown, "%v", err)
 		return
 	}
-	n, _ := l.node(r.Node)
 	var link string
-	for _, k := range n.Links {
-		if slices.ContainsFunc(k.Value.Addresses, func(a Address) bool { return a.Prefix.Addr() == addr }) {
-			link = k.Value.Network
+	for _, h := range l.near.holders[addr] {
+		if h.node == r.Node {
+			link = h.network
 		}
 	}
 	if link == "" {
 		found.Find(r.Pos, codeServerUnknown, "%s calls real server %s by %s, which is not its address", director, r.Node, addr)
 	}
 	method := v.methodOf(r)
-	if method.SameNetwork && link != "" && !slices.Contains(l.onNetwork(link), director) {
+	if method.SameNetwork && link != "" && !l.linked(director, link) {
 		found.Find(r.Pos, codeServerAway, "%s by %s needs director and real server on one network: %s is not on %s, where %s is",
 			service, method.Title, director, link, r.Node)
 		return

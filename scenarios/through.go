@@ -59,24 +59,32 @@ func (l *Lab) routes(node string, n Node) []Route {
 	return append(slices.Clone(n.Routes), l.returnRoutes(node, n)...)
 }
 
-// addressBeside is an address of a node on a network that it shares with
-// another.
+// addressBeside is an address of a node on a network that it shares with another:
+// one that the other reaches without a router, where there is one.
 func (l *Lab) addressBeside(node, other string, is4 bool) (netip.Addr, bool) {
 	n, _ := l.node(node)
 	o, _ := l.node(other)
+	var first netip.Addr
 	for _, a := range n.Links {
 		for _, b := range o.Links {
 			if a.Value.Network != b.Value.Network {
 				continue
 			}
 			for _, addr := range a.Value.Addresses {
-				if addr.Prefix.Addr().Is4() == is4 {
-					return addr.Prefix.Addr(), true
+				ip := addr.Prefix.Addr()
+				if ip.Is4() != is4 {
+					continue
+				}
+				if slices.ContainsFunc(b.Value.Addresses, func(own Address) bool { return own.Prefix.Contains(ip) }) {
+					return ip, true
+				}
+				if !first.IsValid() {
+					first = ip
 				}
 			}
 		}
 	}
-	return netip.Addr{}, false
+	return first, first.IsValid()
 }
 
 // methodsOf calls f for each way in which a node is the director of a real

@@ -131,6 +131,8 @@ type labRun struct {
 
 	env     *env
 	stimuli stimuli
+	// pictures counts the steps that have had theirs.
+	pictures int
 	// ports are where the lab's requests come from.
 	ports *node.Ports
 }
@@ -193,14 +195,7 @@ func (r *labRun) guarded(ctx context.Context) (v wire.Verdict, message string) {
 			v, message = wire.Broken, "taking the lab down: "+err.Error()
 		}
 	}()
-	v = wire.Pass
-	for i := range plan.Steps {
-		sv := r.step(ctx, i, len(plan.Steps), &plan.Steps[i])
-		if v = wire.Worst(v, sv); v != wire.Pass {
-			return v, ""
-		}
-	}
-	return v, ""
+	return r.steps(ctx, plan.Steps, func(*scenarios.Step) {})
 }
 
 // explain puts a context's cause in the place of its bare error.

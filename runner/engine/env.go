@@ -27,16 +27,21 @@ type env struct {
 	all bool
 	// thorough says that a check of this step looks at all of them.
 	thorough bool
+	// rest says that nothing but the lab's own steps writes its IPVS tables.
+	rest bool
 	// watched are the nodes whose packets a check of this step looks at.
 	watched  map[string]bool
 	barriers capture.Barriers
 	outcomes assert.Outcomes
 }
 
-var _ assert.Env = (*env)(nil)
+var (
+	_ assert.Env     = (*env)(nil)
+	_ assert.Resting = (*env)(nil)
+)
 
 func newEnv(w *world, lab *scenarios.Lab) *env {
-	return &env{world: w, lab: lab, captures: make(map[string]*capture.Capture)}
+	return &env{world: w, lab: lab, rest: lab.TablesRest(), captures: make(map[string]*capture.Capture)}
 }
 
 func (e *env) close() {
@@ -100,6 +105,9 @@ func (e *env) Service(name string) (ipvs.Service, bool) { return e.lab.Service(n
 func (e *env) DeviceFor(node string, addr netip.Addr) (string, error) {
 	return e.lab.DeviceFor(node, addr)
 }
+
+// TablesRest implements assert.Resting.
+func (e *env) TablesRest() bool { return e.rest }
 
 // Outcomes implements assert.Env.
 func (e *env) Outcomes() assert.Outcomes { return e.outcomes }

@@ -80,15 +80,9 @@ func (l *Live) steps(ctx context.Context, lab *scenarios.Lab, plan *scenarios.Pl
 	if err != nil {
 		return wire.Broken, "looking at the lab before its steps: " + explain(ctx, err).Error()
 	}
-	v = wire.Pass
-	for i := range plan.Steps {
-		s := &plan.Steps[i]
-		v = wire.Worst(v, r.step(ctx, i, len(plan.Steps), s))
+	v, message = r.steps(ctx, plan.Steps, func(s *scenarios.Step) {
 		stands = &scenarios.Plan{Lab: s.After, Setup: s.State}
-		if v != wire.Pass {
-			break
-		}
-	}
+	})
 	r.stimuli.close()
 	r.env.close()
 	if l.changing.over() {
@@ -100,7 +94,7 @@ func (l *Live) steps(ctx context.Context, lab *scenarios.Lab, plan *scenarios.Pl
 	if err := l.back(back, stands, plan, before); err != nil {
 		return wire.Broken, "bringing the lab back to what its file says: " + err.Error()
 	}
-	return v, ""
+	return v, message
 }
 
 // backWait bounds the way back from what steps have changed.

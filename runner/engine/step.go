@@ -107,7 +107,8 @@ func (r *labRun) carryOut(ctx context.Context, s *scenarios.Step, out *wire.Step
 			for _, ev := range res.Evidence {
 				w.Evidence = append(w.Evidence, wire.Evidence(ev))
 			}
-			if v == wire.Pass {
+			if v == wire.Pass && r.pictures < mostPictures {
+				r.pictures++
 				w.Evidence = append(w.Evidence, r.picture(ctx, w.Evidence)...)
 			}
 			v = wire.Fail

@@ -30,9 +30,10 @@ type file struct {
 }
 
 // Of reads the comments of lab files that tell it, as importer.ReadOrigins does.
-// Within the steps of a lab, a line without one came from where the nearest line
-// above it did that has one: the steps about a virtual service stand together,
-// and begin with its place.
+// Within a step, a line without one came from where the nearest line above it did
+// that has one, and the lines before the first such from where that did. A step
+// without any came from where the one before it did: the steps about a virtual
+// service stand together.
 func Of(files []wire.File) *Map {
 	m := &Map{files: make(map[string]*file)}
 	for _, f := range files {
@@ -47,12 +48,17 @@ func read(path string, text []byte, origins importer.Origins) *file {
 	lines := bytes.Split(text, []byte("\n"))
 	f := &file{at: make([]source.Pos, len(lines)+1), named: regexp.MustCompile(`(^|[^\w./-])` + regexp.QuoteMeta(path) + `:(\d+)(:\d+)?`)}
 	var last source.Pos
-	steps := false
+	steps, indent := false, -1 // that of the steps' dashes
 	for i, line := range lines {
 		n := i + 1
 		switch {
 		case bytes.HasPrefix(line, []byte("steps:")):
-			steps = true
+			steps, indent = true, -1
+		case steps && beginsStep(line, indent):
+			indent = dash(line)
+			if pos, told := first(lines[i:], origins, n, indent); told {
+				last = pos
+			}
 		case len(line) > 0 && line[0] != ' ' && line[0] != '#' && line[0] != '-', bytes.HasPrefix(line, []byte("---")):
 			steps, last = false, source.Pos{}
 		}
@@ -68,6 +74,36 @@ func read(path string, text []byte, origins importer.Origins) *file {
 		}
 	}
 	return f
+}
+
+// dash is the indentation of a line that begins an item of a list; -1 of any other.
+func dash(line []byte) int {
+	said := bytes.TrimLeft(line, " ")
+	if !bytes.HasPrefix(said, []byte("- ")) {
+		return -1
+	}
+	return len(line) - len(said)
+}
+
+// beginsStep reports whether a line begins a step, whose dashes are indented so
+// far; -1 where no step has begun.
+func beginsStep(line []byte, indent int) bool {
+	at := dash(line)
+	return at >= 0 && (indent < 0 || at == indent)
+}
+
+// first is the first place that a step tells, which begins with the first of lines,
+// line n of the file.
+func first(lines [][]byte, origins importer.Origins, n, indent int) (source.Pos, bool) {
+	for i, line := range lines {
+		if i > 0 && (beginsStep(line, indent) || len(line) > 0 && line[0] != ' ' && line[0] != '#' && line[0] != '-') {
+			break
+		}
+		if pos, told := origins[n+i]; told {
+			return pos, true
+		}
+	}
+	return source.Pos{}, false
 }
 
 // Whole says where the lab of a file as a whole came from: what stands for its

@@ -36,7 +36,7 @@ func TestAt(t *testing.T) {
 	m := origin.Of(files())
 	for line, want := range map[int]source.Pos{
 		1: {}, 3: pos("a.conf", 4), 4: {}, // outside of the steps a line speaks for itself
-		6: {}, 7: {}, 8: pos("a.conf", 7), 9: pos("a.conf", 9),
+		5: {}, 6: pos("a.conf", 7), 7: pos("a.conf", 7), 8: pos("a.conf", 7), 9: pos("a.conf", 9), // a step begins with its first place
 		11: pos("a.conf", 9), 12: pos("b.conf", 2), 13: {}, 14: {}, 15: {}, 99: {}, 0: {}, -1: {},
 	} {
 		if got, ok := m.At(pos("x.yaml", line)); got != want || ok != want.IsValid() {
@@ -59,7 +59,7 @@ func event() wire.Event {
 		Kind: wire.StepFinished, Pos: &step, Message: "x.yaml:11:3: no answer; see xyx.yaml:11",
 		Step: &wire.Step{
 			Error:   "x.yaml:12:5: only: broken",
-			Results: []wire.Result{{Check: "only", Pos: pos("x.yaml", 12)}, {Check: "result", Pos: pos("x.yaml", 7)}},
+			Results: []wire.Result{{Check: "only", Pos: pos("x.yaml", 12)}, {Check: "result", Pos: pos("x.yaml", 4)}},
 		},
 	}
 }

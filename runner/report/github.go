@@ -43,6 +43,20 @@ func GitHub(o GitHubOptions) Sink {
 	return &githubSink{opts: o, out: output{w: o.Commands}, ledger: newLedger(o.Labs)}
 }
 
+// GitHubErrors tells a workflow of GitHub Actions of mistakes in files, for which
+// there was no run: an annotation for each.
+func GitHubErrors(o GitHubOptions, mistakes source.List) {
+	s := &githubSink{opts: o, out: output{w: o.Commands}}
+	all := make([]annotation, len(mistakes))
+	for i, m := range mistakes {
+		all[i] = s.at(m.Pos, nil)
+		all[i].title, all[i].message = "lvslab", strings.Join(lines(m.Msg), "\n")
+	}
+	var b strings.Builder
+	s.write(&b, "error", all)
+	s.out.write([]byte(b.String())) // where that cannot be written, nothing else can
+}
+
 type githubSink struct {
 	*ledger
 	mu   sync.Mutex

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +26,8 @@ type Input struct {
 // that of the longest run, since shards run at once.
 //
 // A run that is not whole, and a shard that is not there, make the merged run
-// broken, and its message says so; what is known is reported. A lab that two
+// broken, and its message says so; what is known is reported. So does a lab that
+// is in none of the shards, as where they were not dealt by the same times. A lab that two
 // inputs have of the same kernel is an error, as are shards of different wholes:
 // those inputs do not belong together.
 func Merge(inputs ...Input) ([]wire.Event, error) {
@@ -48,6 +50,9 @@ func Merge(inputs ...Input) ([]wire.Event, error) {
 		}
 	}
 	m.problems = append(m.problems, missing...)
+	if len(missing) == 0 {
+		m.problems = append(m.problems, lostLabs(inputs)...)
+	}
 	return m.end(), nil
 }
 
@@ -214,6 +219,31 @@ func missingShards(inputs []Input) ([]string, error) {
 		missing = append(missing[:mostMissing], fmt.Sprintf("%d more are missing", more))
 	}
 	return missing, nil
+}
+
+// lostLabs tells of labs that are in none of the shards, though all of these are
+// there. Runs of one kernel may be of other labs than those of another: what
+// belongs together is of as many labs.
+func lostLabs(inputs []Input) []string {
+	seen := make(map[int]map[string]bool)
+	for _, in := range inputs {
+		all := shardOf(in).Labs
+		if all > 0 && seen[all] == nil {
+			seen[all] = make(map[string]bool)
+		}
+		for _, e := range in.Events {
+			if all > 0 && e.Lab != "" {
+				seen[all][e.Lab] = true
+			}
+		}
+	}
+	var lost []string
+	for _, all := range slices.Sorted(maps.Keys(seen)) {
+		if n := len(seen[all]); n < all {
+			lost = append(lost, fmt.Sprintf("the shards of a run of %d labs hold %d of them: one ended early, or they were not dealt by the same times (--timings)", all, n))
+		}
+	}
+	return lost
 }
 
 // mostShards is more than anybody splits a run into, and mostMissing how many of

@@ -162,6 +162,35 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+// Shards that were dealt by different times may have a lab between them that is in
+// none.
+func TestMergeLost(t *testing.T) {
+	of := func(all int, events []wire.Event) string {
+		for _, e := range events {
+			if e.Shard != nil {
+				e.Shard.Labs = all
+			}
+		}
+		return asJSON(t, events...)
+	}
+	for all, want := range map[int]string{
+		3: "",
+		4: "the shards of a run of 4 labs hold 3 of them: one ended early, or they were not dealt by the same times (--timings)",
+	} {
+		events, err := merged(t, of(all, part(1, 2, 1, "a", "b")), of(all, part(2, 2, 1, "c")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		verdict := wire.Pass
+		if want != "" {
+			verdict = wire.Broken
+		}
+		if last := events[len(events)-1]; last.Message != want || last.Verdict != verdict {
+			t.Errorf("of %d: %s %q", all, last.Verdict, last.Message)
+		}
+	}
+}
+
 func TestMergeRefuses(t *testing.T) {
 	one := asJSON(t, part(0, 0, 2, "a", "b")...)
 	for name, c := range map[string]struct {

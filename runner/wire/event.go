@@ -108,6 +108,8 @@ type Event struct {
 type Shard struct {
 	Index int `json:"index"`
 	Of    int `json:"of"`
+	// Labs is how many labs all parts together have; 0 where nobody says.
+	Labs int `json:"labs,omitempty"`
 }
 
 // Capture is a piece of the pcapng file that holds a step's packets, those of

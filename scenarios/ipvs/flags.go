@@ -67,10 +67,13 @@ func flagNames(sched string, bits uint32) []string {
 	return names
 }
 
-func flagList() string {
+func flagList() string { return strings.Join(SchedulerFlags(), ", ") }
+
+// SchedulerFlags are the names of all flags of schedulers.
+func SchedulerFlags() []string {
 	var names []string
 	for _, f := range schedFlags() {
 		names = append(names, f.name)
 	}
-	return strings.Join(names, ", ")
+	return names
 }

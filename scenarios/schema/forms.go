@@ -11,6 +11,7 @@ import (
 	"github.com/lvslab/lvslab/assert"
 	"github.com/lvslab/lvslab/scenarios"
 	"github.com/lvslab/lvslab/scenarios/forward"
+	"github.com/lvslab/lvslab/scenarios/ipvs"
 )
 
 // form is the schema of a type that reads itself.
@@ -72,14 +73,36 @@ func forms() map[reflect.Type]form {
 		reflect.TypeFor[scenarios.Release](): func(b *builder) *jsonschema.Schema {
 			return either(text(), b.object(reflect.TypeFor[scenarios.Release]()))
 		},
-		reflect.TypeFor[scenarios.Combination](): func(b *builder) *jsonschema.Schema { return matrix(b) },
-		reflect.TypeFor[scenarios.Action]():      func(b *builder) *jsonschema.Schema { return actions(b) },
-		reflect.TypeFor[scenarios.Expect]():      func(b *builder) *jsonschema.Schema { return expectations(b) },
+		reflect.TypeFor[scenarios.Combination](): matrix,
+		reflect.TypeFor[scenarios.Action]():      actions,
+		reflect.TypeFor[scenarios.Expect]():      expectations,
 	}
 	for t, s := range assert.Forms() {
 		all[t] = func(b *builder) *jsonschema.Schema { return shape(b, s) }
 	}
 	return all
+}
+
+// fieldForms are fields of a plain type that take a few words or numbers alone, by
+// TYPE.FIELD: so that an editor completes them and flags others.
+func fieldForms() map[string]func() *jsonschema.Schema {
+	// Where a word may be left out, an empty one is none, too.
+	maybe := func(list ...string) func() *jsonschema.Schema {
+		return func() *jsonschema.Schema { return either(words(list...), &jsonschema.Schema{Const: ""}) }
+	}
+	count := func() *jsonschema.Schema { return &jsonschema.Schema{Type: "integer", Minimum: "0"} }
+	return map[string]func() *jsonschema.Schema{
+		"VirtualService.Scheduler":      maybe(scenarios.Schedulers()...),
+		"VirtualService.SchedulerFlags": func() *jsonschema.Schema { return listOf(words(ipvs.SchedulerFlags()...)) },
+		"VirtualService.ManagedBy":      maybe(scenarios.Managers()...),
+		"Request.Client":                maybe(scenarios.Clients()...),
+		"Request.Count":                 count,
+		"Request.Concurrency":           count,
+		"Request.Bytes":                 count,
+		"Request.Upload":                count,
+		"Ping.Count":                    count,
+		"RealServer.Weight":             count,
+	}
 }
 
 var one = uint64(1)
@@ -271,4 +294,3 @@ func value(v assert.Value) *jsonschema.Schema {
 	}
 	return text()
 }
-

@@ -20,6 +20,7 @@ import (
 
 	"github.com/invopop/jsonschema"
 
+	"github.com/lvslab/lvslab/assert"
 	"github.com/lvslab/lvslab/scenarios"
 	"github.com/lvslab/lvslab/topology/source"
 )
@@ -178,6 +179,14 @@ func (b *builder) object(t reflect.Type) *jsonschema.Schema {
 		prop, ok := s.Properties.Get(f.name)
 		if !ok {
 			return b.fail("%s.%s is lost", t, f.name)
+		}
+		if choose, ok := fieldForms()[t.Name()+"."+f.field]; ok {
+			prop = b.orNull(choose())
+			s.Properties.Set(f.name, prop)
+		}
+		if known := assert.FieldWords()[strings.TrimSuffix(t.Name(), "Form")+"."+f.name]; known != nil {
+			prop = b.orNull(words(known...))
+			s.Properties.Set(f.name, prop)
 		}
 		if about := b.aboutField(t, f); about != "" {
 			prop = described(prop, about)

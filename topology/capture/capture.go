@@ -97,6 +97,7 @@ type Capture struct {
 	packets []Packet
 	kept    int // bytes
 	lost    uint64
+	seen    uint64
 	err     error
 }
 
@@ -203,6 +204,15 @@ func (c *Capture) Lost() uint64 {
 	return c.lost
 }
 
+// Seen is how many packets have passed since Open, those that were lost and those
+// that Forget has dropped among them.
+func (c *Capture) Seen() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.take()
+	return c.seen
+}
+
 // Err says why Packets is not everything that passed: packets were lost, or the
 // socket failed. It is nil for a complete capture.
 func (c *Capture) Err() error {
@@ -275,6 +285,7 @@ func (c *Capture) drain() (packets int) {
 			return packets
 		}
 		packets++
+		c.seen++
 		ll, ok := from.(*unix.SockaddrLinklayer)
 		if !ok {
 			continue
@@ -306,6 +317,7 @@ func (c *Capture) countLost() {
 		return
 	}
 	c.lost += uint64(st.Drops)
+	c.seen += uint64(st.Drops)
 }
 
 func (c *Capture) errorf(format string, args ...any) error {
