@@ -46,10 +46,26 @@ func (t *testRun) against(args []string, old string) error {
 		return err
 	}
 	t.tellChanges(base.config, now, d)
-	base.dropChanges(t.app)
+	base.playChanges(t.app, now)
 	blame := newBlame(base, now, d)
 	t.work.mapEvent = blame.event
-	return t.load([]wire.File{base.file}, base.places)
+	if err := t.load([]wire.File{base.file}, base.places); err != nil {
+		return err
+	}
+	t.work.kept, err = base.kept(args[0], old)
+	return err
+}
+
+// kept is the lab as it is run, in a file that needs nothing else to be run again.
+func (b *base) kept(now, old string) ([]wire.File, error) {
+	text, err := scenarios.Written(b.file.Path, b.file.Name, b.file.Data, b.file.Set...)
+	if err != nil {
+		return nil, err
+	}
+	f := b.file
+	f.Set = nil
+	f.Data = slices.Concat([]byte("# The lab of "+visible(old)+" with the director's rules of "+visible(now)+",\n# as lvslab test "+visible(now)+" --against "+visible(old)+" ran it.\n"), text)
+	return []wire.File{f}, nil
 }
 
 // base is what a new configuration is held against.
@@ -162,35 +178,35 @@ func managedByRules(labs []*scenarios.Lab, now *config.Config) ([]string, error)
 	return set, nil
 }
 
-// dropChanges takes the steps out that change virtual services, as those do that
-// play the part of keepalived when all real servers are gone: the services are
-// not the lab's to change. All lines stay where they are.
-func (b *base) dropChanges(a *app) {
-	lines := bytes.Split(b.file.Data, []byte("\n"))
-	changed := false
+// playChanges has the steps that change virtual services, as those do that play the
+// part of keepalived when all real servers are gone, change the director's rules: the
+// services are not the lab's to change. Steps that change something else of them,
+// and all of them where the new configuration is ipvsadm rules, which know of no
+// sorry server, are left out. All lines stay where they are.
+func (b *base) playChanges(a *app, now *config.Config) {
+	p := &pools{now: now, lines: bytes.Split(b.file.Data, []byte("\n"))}
 	for _, l := range b.labs {
-		for i, s := range l.Steps {
-			if !slices.ContainsFunc(s.Do, func(a scenarios.Action) bool { return a.ChangesServices() }) {
+		for i := range l.Steps {
+			s := &l.Steps[i]
+			change := slices.IndexFunc(s.Do, func(a scenarios.Action) bool { return a.ChangesServices() })
+			if change < 0 || now.Kind == config.Keepalived && p.play(l, s) {
 				continue
 			}
-			end := len(lines) + 1
+			end := lastLine(p.lines, s.Pos.Line)
 			if i+1 < len(l.Steps) {
 				end = l.Steps[i+1].Pos.Line
-			} else if next := slices.IndexFunc(lines[s.Pos.Line-1:], func(line []byte) bool { return bytes.HasPrefix(line, []byte("---")) }); next >= 0 {
-				end = s.Pos.Line + next
 			}
 			for n := s.Pos.Line; n < end; n++ {
-				lines[n-1] = nil
+				p.lines[n-1] = nil
 			}
-			changed = true
-			if b.onDisk {
-				a.complain("%v: note: this step changes virtual services, which are not the lab's here; it is left out", s.Pos)
+			at := s.Do[change].Pos
+			if o, ok := b.places.AtOrWhole(at); ok && !b.onDisk {
+				at = o
 			}
+			a.complain("%v: note: the step %q changes virtual services, which are not the lab's here; it is left out", at, s.Name)
 		}
 	}
-	if changed {
-		b.file.Data = bytes.Join(lines, []byte("\n"))
-	}
+	b.file.Data = bytes.Join(p.lines, []byte("\n"))
 }
 
 // mostChanges is how many changes are told before a run.

@@ -17,9 +17,9 @@ type blame struct {
 	// changes are those of each virtual service, by its name in the old
 	// configuration, with a place in the new one.
 	changes map[string][]importer.Change
-	// now are the services of the new configuration by their names; moved are the
-	// places of those that have another name now.
-	now map[string]source.Pos
+	// now are the services of the new configuration by their names, and sorry their
+	// sorry servers.
+	now, sorry map[string]source.Pos
 	// of are the services that a line of the old configuration is about.
 	of map[line][]string
 	// steps are the lab's, in the order of their lines, each with the service that
@@ -34,18 +34,23 @@ type line struct {
 }
 
 // asked is a step that begins at a line of the lab, and the service that it asks.
+// gone says that the service has none of its real servers then.
 type asked struct {
 	line    int
 	service string
+	gone    bool
 }
 
 func newBlame(b *base, now *config.Config, d *importer.Difference) *blame {
-	m := &blame{base: b, changes: make(map[string][]importer.Change), now: make(map[string]source.Pos), of: make(map[line][]string)}
+	m := &blame{base: b, changes: make(map[string][]importer.Change), now: make(map[string]source.Pos), sorry: make(map[string]source.Pos), of: make(map[line][]string)}
 	for _, c := range d.Changes {
 		m.changes[c.Service] = append(m.changes[c.Service], c)
 	}
 	for i := range now.Services {
-		m.now[now.Services[i].Name()] = now.Services[i].Pos
+		s := &now.Services[i]
+		if m.now[s.Name()] = s.Pos; s.Sorry != nil {
+			m.sorry[s.Name()] = s.Sorry.Pos
+		}
 	}
 	for i := range b.config.Services {
 		s := &b.config.Services[i]
@@ -65,7 +70,7 @@ func newBlame(b *base, now *config.Config, d *importer.Difference) *blame {
 	}
 	for _, l := range b.labs {
 		for _, s := range l.Steps {
-			m.steps = append(m.steps, asked{s.Pos.Line, serviceAsked(l, s)})
+			m.steps = append(m.steps, asked{s.Pos.Line, serviceAsked(l, s), losesPool(l, s)})
 		}
 	}
 	return m
@@ -89,6 +94,15 @@ func serviceAsked(l *scenarios.Lab, s scenarios.Step) string {
 		}
 	}
 	return ""
+}
+
+// losesPool reports whether a step takes all its real servers from a service.
+func losesPool(l *scenarios.Lab, s scenarios.Step) bool {
+	return slices.ContainsFunc(s.Do, func(a scenarios.Action) bool {
+		name, nodes, ok := a.RealServers()
+		v, known := l.VirtualServices.Get(name)
+		return ok && known && poolGone(v, nodes)
+	})
 }
 
 // event is an event whose places are those of the new configuration, with those
@@ -118,14 +132,15 @@ func (m *blame) event(e wire.Event) wire.Event {
 
 // find is the place in the new configuration that a place of the lab is about:
 // that of what was changed on the very line, else of what was changed in the same
-// service, else of the service.
+// service, else of its sorry server where that is to answer, else of the service.
 func (m *blame) find(lab, old source.Pos, known bool) (source.Pos, bool) {
 	var services []string
 	if known {
 		services = m.of[line{old.File, old.Line}]
 	}
-	if service := m.serviceAt(lab.Line); service != "" && !slices.Contains(services, service) {
-		services = append(slices.Clone(services), service)
+	step := m.stepAt(lab.Line)
+	if step.service != "" && !slices.Contains(services, step.service) {
+		services = append(slices.Clone(services), step.service)
 	}
 	for _, exact := range []bool{true, false} {
 		for _, service := range services {
@@ -137,6 +152,9 @@ func (m *blame) find(lab, old source.Pos, known bool) (source.Pos, bool) {
 			}
 		}
 	}
+	if pos, ok := m.sorry[step.service]; ok && step.gone {
+		return pos, true
+	}
 	for _, service := range services {
 		if pos, ok := m.now[service]; ok {
 			return pos, true
@@ -145,14 +163,14 @@ func (m *blame) find(lab, old source.Pos, known bool) (source.Pos, bool) {
 	return source.Pos{}, false
 }
 
-// serviceAt is the service that the step at a line of the lab asks.
-func (m *blame) serviceAt(n int) string {
-	service := ""
+// stepAt is the step at a line of the lab.
+func (m *blame) stepAt(n int) asked {
+	var step asked
 	for _, s := range m.steps {
 		if s.line > n {
 			break
 		}
-		service = s.service
+		step = s
 	}
-	return service
+	return step
 }

@@ -58,6 +58,9 @@ var errNegativeTimeout = errors.New("--timeout must not be negative")
 // work is what a verb has chosen to run.
 type work struct {
 	files []wire.File
+	// kept are the files as --artifacts keeps them, where those alone would not be
+	// the same run; nil means that they are.
+	kept []wire.File
 	// labs are those of the files that were chosen, in the order in which they
 	// are reported.
 	labs []*scenarios.Lab
@@ -183,7 +186,11 @@ func (x *execution) printsText() bool {
 // reported is what the reports for programs must know: of the labs, those that
 // are run.
 func (x *execution) reported() reported {
-	return reported{labs: x.o.Labs, files: x.work.files, flags: append(x.flags.words(), x.work.flags...), format: *x.flags.format}
+	files := x.work.files
+	if x.work.kept != nil {
+		files = x.work.kept
+	}
+	return reported{labs: x.o.Labs, files: files, flags: append(x.flags.words(), x.work.flags...), format: *x.flags.format}
 }
 
 // packets takes the packets of steps, into files below a folder; "" is for none.

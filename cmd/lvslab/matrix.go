@@ -63,8 +63,8 @@ func (x *execution) matrix(ctx context.Context, targets []target) error {
 			break
 		}
 	}
-	if ctx.Err() == nil {
-		err = errors.Join(failed...)
+	if err = errors.Join(failed...); ctx.Err() != nil {
+		err = context.Cause(ctx) // even between two kernels: not all were asked
 	}
 	counts := m.counts()
 	end := wire.Event{Version: wire.Version, Kind: wire.RunFinished, Time: time.Now().UTC(), Verdict: m.worst(), Counts: &counts, Seconds: time.Since(start).Seconds()}

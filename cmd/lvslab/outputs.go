@@ -13,6 +13,7 @@ import (
 
 	"github.com/lvslab/lvslab/runner/report"
 	"github.com/lvslab/lvslab/runner/wire"
+	"github.com/lvslab/lvslab/topology/source"
 )
 
 // standardOutput is the word for standard output in place of a file's name, and
@@ -107,7 +108,7 @@ func (o *outputs) sink(a *app, main report.Sink, run reported) (report.Sink, err
 		extra = append(extra, s)
 	}
 	if inWorkflow() {
-		extra = append(extra, a.github(run.labs))
+		extra = append(extra, report.GitHub(a.github(run.labs)))
 	}
 	o.main, o.extra = main, report.Tee(extra...)
 	o.left = make(map[string]bool)
@@ -123,12 +124,19 @@ func inWorkflow() bool { return os.Getenv("GITHUB_ACTIONS") == "true" }
 
 // github tells a workflow of GitHub's. Its commands go to standard error, which
 // the runner reads as well, since standard output may be taken by a program.
-func (a *app) github(labs []string) report.Sink {
+func (a *app) github(labs []string) report.GitHubOptions {
 	wd, _ := os.Getwd() // without it, places stay as they are
-	return report.GitHub(report.GitHubOptions{
+	return report.GitHubOptions{
 		Commands: a.err, Summary: os.Getenv("GITHUB_STEP_SUMMARY"),
 		Workspace: os.Getenv("GITHUB_WORKSPACE"), Dir: wd, Labs: labs,
-	})
+	}
+}
+
+// annotate tells a workflow of GitHub's of mistakes in files.
+func (a *app) annotate(mistakes ...*source.Error) {
+	if inWorkflow() {
+		report.GitHubErrors(a.github(nil), mistakes)
+	}
 }
 
 // watch follows the run. An end that is not red, though labs were left out, as by

@@ -57,7 +57,7 @@ or do not belong together.`,
 			if err != nil {
 				return usageError{err}
 			}
-			if err := o.keeps(args); err != nil {
+			if err := o.keeps(args, "one of the files to merge"); err != nil {
 				return usageError{err}
 			}
 			events, err := report.Merge(inputs...)
@@ -118,8 +118,8 @@ func readInput(name string, stdin io.Reader) (report.Input, error) {
 }
 
 // keeps refuses a report in the place of one of the files that it is made of,
-// which have been read as a whole by now.
-func (o *outputs) keeps(files []string) error {
+// which have been read as a whole by now; what says what they are.
+func (o *outputs) keeps(files []string, what string) error {
 	for _, out := range []struct{ flag, file string }{{"--junit", o.junit}, {"--tap", o.tap}, {"--json", o.json}} {
 		info, err := os.Stat(out.file)
 		if out.file == "" || err != nil {
@@ -127,7 +127,7 @@ func (o *outputs) keeps(files []string) error {
 		}
 		for _, name := range files {
 			if other, err := os.Stat(name); err == nil && os.SameFile(info, other) {
-				return fmt.Errorf("%s %s: that is one of the files to merge, which would be lost", out.flag, out.file)
+				return fmt.Errorf("%s %s: that is %s, which would be lost", out.flag, out.file, what)
 			}
 		}
 	}

@@ -135,9 +135,11 @@ func (a *app) status(err error) int {
 				a.complain("%v", e)
 			}
 		}
+		a.annotate(list...)
 		return exitUsage
 	case errors.As(err, &one):
 		a.complain("%v", one)
+		a.annotate(one)
 		return exitUsage
 	case errors.As(err, &usage):
 		a.complain("lvslab: %v", err)

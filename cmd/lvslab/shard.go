@@ -137,6 +137,7 @@ func (f *runFlags) part(all []*scenarios.Lab) (part, error) {
 		}
 		timings = append(timings, measured)
 	}
+	shard.Labs = len(all)
 	p := part{shard: shard, all: len(all)}
 	p.labs = runner.Split(all, shard.Of, timings...)[shard.Index-1]
 	return p, nil

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -61,7 +62,10 @@ interrupted.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
 			t := &testRun{app: a, flags: f, imported: i, with: with}
-			var err error
+			err := f.outputs.keeps(append(slices.Clone(args), old), "the configuration itself")
+			if err != nil {
+				return usageError{err}
+			}
 			if c.Flags().Changed("against") {
 				err = t.against(args, old)
 			} else {
@@ -154,7 +158,7 @@ func (t *testRun) draft(path string, others []wire.File) (*importer.Lab, *config
 		if c.Kind != config.Keepalived {
 			return nil, nil, usageError{fmt.Errorf("--with-keepalived: %s are ipvsadm rules, which keepalived does not read; leave the flag out", path)}
 		}
-		o.ManagedBy, o.ConfigID = scenarios.ManagedByKeepalived, t.imported.id
+		o.ManagedBy, o.ConfigID, o.HasProgram = scenarios.ManagedByKeepalived, t.imported.id, programHere
 	}
 	lab, err := importer.Draft(c, o)
 	if err != nil {
@@ -192,6 +196,21 @@ func keepalivedHere() error {
 		}
 	}
 	return errors.New("--with-keepalived: keepalived is not installed on this machine: apt-get install keepalived; or leave the flag out, and lvslab tells IPVS what keepalived would")
+}
+
+// programHere reports whether the nodes of a lab, which see this machine's files,
+// have a program.
+func programHere(path string) bool {
+	if filepath.IsAbs(path) {
+		_, err := os.Stat(path)
+		return err == nil
+	}
+	for _, dir := range filepath.SplitList(node.Path) {
+		if _, err := exec.LookPath(filepath.Join(dir, path)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // originErrors are mistakes of a lab that nobody has seen, at the places that it
