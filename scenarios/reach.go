@@ -89,7 +89,7 @@ func (l *Lab) findAddresses(found *source.List) {
 			w, _ := l.Networks.Get(link.Value.Network)
 			for _, a := range link.Value.Addresses {
 				ip := a.Prefix.Addr()
-				if !w.Contains(ip) && !(ip.Is6() && ip.IsLinkLocalUnicast()) { // which is of every network
+				if everywhere := ip.Is6() && ip.IsLinkLocalUnicast(); !w.Contains(ip) && !everywhere {
 					found.Find(a.Pos, codeAddressOutside, "%s's %s has %s, which is not in network %s (%s)", e.Name, link.Name, a.Prefix, link.Value.Network, w)
 				}
 				if first, twice := seen[ip]; twice {

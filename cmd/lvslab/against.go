@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -41,6 +42,7 @@ func (t *testRun) against(args []string, old string) error {
 	if base.file.Set, err = managedByRules(base.labs, now); err != nil {
 		return err
 	}
+	base.file.Set = append(base.file.Set, lostVIPs(base.labs, base.config, now)...)
 	d, err := importer.Compare(base.config, now, t.imported.draftOptions())
 	if err != nil {
 		return err
@@ -48,6 +50,7 @@ func (t *testRun) against(args []string, old string) error {
 	t.tellChanges(base.config, now, d)
 	base.playChanges(t.app, now)
 	blame := newBlame(base, now, d)
+	blame.blameVIPs(base.config, now)
 	t.work.mapEvent = blame.event
 	if err := t.load([]wire.File{base.file}, base.places); err != nil {
 		return err
@@ -103,6 +106,9 @@ func (t *testRun) base(old string) (*base, error) {
 
 func baseLab(path string) (*base, error) {
 	data, err := source.Read(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, usageError{fmt.Errorf("--against: %w", notFound(path))}
+	}
 	if err != nil {
 		return nil, err
 	}

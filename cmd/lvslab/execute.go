@@ -9,9 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/lvslab/lvslab/runner"
+	"github.com/lvslab/lvslab/runner/kernel"
 	"github.com/lvslab/lvslab/runner/report"
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/scenarios"
@@ -38,7 +40,7 @@ type runFlags struct {
 
 func (a *app) addRunFlags(f *pflag.FlagSet) *runFlags {
 	r := &runFlags{}
-	f.StringVar(&r.kernel, "kernel", runner.Auto, "where to run: "+strings.Join(kernelWords(), ", ")+"; several with commas between them are compared")
+	f.StringVar(&r.kernel, "kernel", runner.Auto, "the `KERNEL` to run in: "+strings.Join(kernelWords(), ", ")+"; several with commas between them are compared")
 	r.format = addFormat(f, "text, or json: one event a line")
 	f.BoolVarP(&r.verbose, "verbose", "v", false, "show every step and what was done")
 	f.BoolVar(&r.failFast, "fail-fast", false, "stop after the first lab that fails or is broken")
@@ -51,6 +53,21 @@ func (a *app) addRunFlags(f *pflag.FlagSet) *runFlags {
 	f.StringVar(&r.timings, "timings", "", "what labs take, for --shard: the JSON events of an earlier run, in `FILE`")
 	r.outputs = addOutputs(f)
 	return r
+}
+
+// complete tells the shell which words these flags take.
+func (r *runFlags) complete(c *cobra.Command) {
+	kernels := []string{runner.Auto}
+	for _, b := range backends(nil) {
+		kernels = append(kernels, b.Name())
+	}
+	kernels = append(kernels, kernel.QEMU.Word(kernel.Debian))
+	// It fails only for a flag that is not there, or completed already.
+	_ = c.RegisterFlagCompletionFunc("kernel", cobra.FixedCompletions(kernels, cobra.ShellCompDirectiveNoFileComp))
+	_ = c.RegisterFlagCompletionFunc("format", cobra.FixedCompletions([]string{formatText, formatJSON}, cobra.ShellCompDirectiveNoFileComp))
+	for _, name := range []string{"jobs", "repeat", "shard", "timeout"} {
+		_ = c.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
+	}
 }
 
 var errNegativeTimeout = errors.New("--timeout must not be negative")

@@ -85,6 +85,7 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 	}
 	fs := c.Flags()
 	f = a.addRunFlags(fs)
+	f.complete(c)
 	fs.StringVar(&in, "in", "", "do steps in `LAB`, which is up")
 	fs.StringSliceVar(&omit, "omit", nil, "leave out all that plays a `role` (such as arp-announce), on purpose")
 	fs.StringArrayVar(&set, "set", nil, "lay `PATH=VALUE` over the lab (virtual_services.web.scheduler=wrr; null takes a thing out)")

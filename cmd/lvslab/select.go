@@ -12,6 +12,7 @@ import (
 	"github.com/lvslab/lvslab/labs"
 	"github.com/lvslab/lvslab/runner/wire"
 	"github.com/lvslab/lvslab/scenarios"
+	"github.com/lvslab/lvslab/scenarios/importer"
 	"github.com/lvslab/lvslab/topology/source"
 )
 
@@ -202,6 +203,10 @@ func (s *selection) addFile(path, name, lab string, info os.FileInfo) {
 	data, err := source.Read(path)
 	if err != nil {
 		s.fail(path, err)
+		return
+	}
+	if !isLabFile(path) && importer.IsConfiguration(data) {
+		s.errs.Add(source.Pos{File: path}, "is a director's configuration, and not a lab; try it with: lvslab test %s", shellWord(path))
 		return
 	}
 	s.onDisk = append(s.onDisk, onDisk{info, s.add(-1, wire.File{Path: path, Name: name, Data: data}, path, lab)})

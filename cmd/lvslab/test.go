@@ -36,6 +36,7 @@ lab file on disk. The places in its report are those of the configuration.
 By itself that shows whether a configuration works at all: whatever it says is
 what is expected of it. With --against the machines, the clients and all that is
 expected are those of another one, OLD, and only the director's table is that of
+FILE, and it has no virtual IP that keepalived brought by OLD and does not by
 FILE: what FILE changes makes the assertions fail that it breaks, and the report
 names the line of FILE that did it and the one of OLD that it did it to. What
 changes is told before the run. OLD is a configuration of either kind, such as that
@@ -82,6 +83,7 @@ interrupted.`,
 		},
 	}
 	f = a.addRunFlags(c.Flags())
+	f.complete(c)
 	i = addImportFlags(c.Flags())
 	i.complete(c)
 	c.Flags().BoolVar(&with, "with-keepalived", false, "run the real keepalived in the director node, with the configuration's own files")

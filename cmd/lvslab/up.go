@@ -77,7 +77,7 @@ brought up, or is up already; 130 interrupted, and nothing is left of it.`,
 	}
 	f := c.Flags()
 	f.StringVar(&name, "name", "", "call it `NAME` while it is up (default: its own name)")
-	f.StringVar(&kernel, "kernel", runner.Auto, "where to run: "+strings.Join(kernelWords(), ", "))
+	f.StringVar(&kernel, "kernel", runner.Auto, "the `KERNEL` to run in: "+strings.Join(kernelWords(), ", "))
 	f.StringSliceVar(&omit, "omit", nil, "leave out all that plays a `role` (such as arp-announce), on purpose")
 	f.StringArrayVar(&set, "set", nil, "lay `PATH=VALUE` over the lab (virtual_services.web.scheduler=wrr; null takes a thing out)")
 	format = addFormat(f, "text or json")

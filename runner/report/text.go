@@ -150,6 +150,9 @@ func (t *textSink) runStarted(e wire.Event) {
 	if text == t.kernel {
 		return
 	}
+	if t.kernel != "" {
+		t.space() // after the labs of the kernel before
+	}
 	t.kernel = text
 	for _, l := range lines(text) {
 		for i, piece := range wrap(l, t.opts.columns()) {

@@ -68,6 +68,8 @@ type Change struct {
 	// whole says that all that is said of the service is about this change: it is
 	// not there, or not at its address.
 	whole bool
+	// lost is the address that the director has no more, if it is one.
+	lost netip.Addr
 }
 
 // State is how a thing is in one of the two configurations, and where that stands.
@@ -225,7 +227,7 @@ func addressChanges(old, new *config.Config) []Change {
 	}
 	for _, a := range old.Addresses {
 		if !find(new.Addresses, a) {
-			changes = append(changes, Change{What: WhatVirtualIP, Old: State{text(a), a.Pos}})
+			changes = append(changes, Change{What: WhatVirtualIP, Old: State{text(a), a.Pos}, lost: lostBy(new, a.Prefix.Addr())})
 		}
 	}
 	for _, a := range new.Addresses {
@@ -234,6 +236,15 @@ func addressChanges(old, new *config.Config) []Change {
 		}
 	}
 	return changes
+}
+
+// lostBy is an address that a director has not by a configuration, or the zero
+// value.
+func lostBy(c *config.Config, a netip.Addr) netip.Addr {
+	if slices.ContainsFunc(c.Addresses, func(o config.Address) bool { return o.Prefix.Addr() == a }) {
+		return netip.Addr{}
+	}
+	return a
 }
 
 // forwardWords are a forwarding method as the field says it.

@@ -2,6 +2,7 @@ package importer
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strings"
@@ -68,6 +69,9 @@ func (s *said) about(c *config.Service) []Assertion { return s.of[c.Name()] }
 // change tells of one change.
 func (t *teller) change(c *Change) error {
 	switch {
+	case c.service == nil && c.lost.IsValid():
+		c.Assertions = t.unreached(c.lost)
+		return nil
 	case c.service == nil:
 		return nil // of no service: no assertion is about it
 	case c.whole && c.Old.Text == "":
@@ -102,6 +106,18 @@ func (t *teller) change(c *Change) error {
 		}
 	}
 	return nil
+}
+
+// unreached are the assertions that show that nobody is at an address: all of its
+// services but those on the table.
+func (t *teller) unreached(a netip.Addr) []Assertion {
+	var list []Assertion
+	for i := range t.old.Services {
+		if s := &t.old.Services[i]; s.FWMark == 0 && s.Addr.Addr() == a {
+			list = append(list, t.all.about(s)...)
+		}
+	}
+	return slices.DeleteFunc(unique(list), func(a Assertion) bool { return a.Kind == KindTable || a.Text == "result: refused" })
 }
 
 // holds reports whether an assertion is true of a service whatever its scheduler:

@@ -52,6 +52,8 @@ func kindOfLine(line string) (config.Kind, error) {
 	line = strings.TrimSpace(line)
 	first, rest, _ := strings.Cut(strings.ReplaceAll(line, "\t", " "), " ")
 	switch {
+	case line == "---", slices.Contains(labKeys(), first):
+		return "", errors.New("this is a lab, and not a director's configuration; run it with lvslab run, or hold a configuration against it with lvslab test FILE --against LAB.yaml")
 	case line == "" || line[0] == '#':
 		return "", nil // to both of them
 	case first == "ipvsadm", strings.HasSuffix(first, "/ipvsadm"), strings.HasPrefix(first, "-"):
@@ -66,6 +68,21 @@ func kindOfLine(line string) (config.Kind, error) {
 		return config.Keepalived, nil
 	}
 	return "", fmt.Errorf("%.60q begins neither an ipvsadm rule (-A, -a, ipvsadm -A) nor a block of a keepalived.conf (virtual_server ADDRESS PORT {); say what the file is with --as %s", line, strings.Join(config.Kinds(), " or --as "))
+}
+
+// IsConfiguration says whether a file begins as ipvsadm rules or a keepalived.conf
+// do, for a verb that wants a lab and was given one of these.
+func IsConfiguration(data []byte) bool {
+	kind, err := kindOf("", data, "")
+	return err == nil && kind != ""
+}
+
+// labKeys are those with which a lab file may begin.
+func labKeys() []string {
+	return []string{
+		"title:", "about:", "name:", "networks:", "sysctls:", "allow:", "needs:", "nodes:", "virtual_services:",
+		"steps:", "keep_going:", "matrix:",
+	}
 }
 
 // keepalivedWords are those that stand at the top of a keepalived.conf and whose

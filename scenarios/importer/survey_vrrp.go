@@ -86,9 +86,6 @@ func (seg *segment) spokenText() string {
 // with the place of each name: all that the real keepalived looks for.
 func (s *surveyor) namedDevices() []config.Device {
 	var list []config.Device
-	for _, a := range s.c.Addresses {
-		list = append(list, config.Device{Pos: a.Pos, Name: a.Device})
-	}
 	for i := range s.c.Instances {
 		v := &s.c.Instances[i]
 		managed := s.w.managedBy != ""
@@ -98,6 +95,9 @@ func (s *surveyor) namedDevices() []config.Device {
 		if managed {
 			list = append(list, v.Tracked...)
 		}
+	}
+	for _, a := range s.c.Addresses {
+		list = append(list, config.Device{Pos: a.Pos, Name: a.Device})
 	}
 	return slices.DeleteFunc(list, func(d config.Device) bool { return d.Name == "" })
 }

@@ -132,7 +132,9 @@ func TestIncludeErrors(t *testing.T) {
 		{"sly", "include /etc/keepalived/../../a\n" + good, nil, "k.conf:1:1: include /etc/keepalived/../../a: an import reads nothing outside the configuration's folder; copy it there and include it by its name"},
 		{"quoted", "include \"a\"\n" + good, nil, `k.conf:1:1: include "a": keepalived takes the quotes for a part of the name; leave them out`},
 		{"binary", "include a\n" + good, []string{"a", "\x7fELF\x00"}, "a:1:5: a NUL byte: this is no text file"},
-		{"open", "include a\n" + good, []string{"a", "virtual_server 10.0.0.1 80 {\n"}, "a:1: the file ends inside another block than it began in; each { of an included file must be closed in it"},
+		{"open", "include a\n" + good, []string{"a", "virtual_server 10.0.0.1 80 {\n"}, "a:1:28: the { of virtual_server 10.0.0.1 80 is never closed; each { of an included file must be closed in it"},
+		{"a } missing", "include a\n" + good, []string{"a", strings.Replace(good, "  }\n", "", 1) + good}, "a:1:28: the { of virtual_server 10.0.0.1 80 is never closed: virtual_server 10.0.0.1 80 in line 7 begins inside it; each { of an included file must be closed in it"},
+		{"a } too many", "virtual_server 10.0.0.1 80 {\ninclude a\n}\n", []string{"a", "}\n"}, "a:1: the file closes a block that began in the file which includes it; each } of an included file must have its { there"},
 		{"pattern", "include [a\n" + good, nil, "k.conf:1:1: include [a: a [ that is not closed"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

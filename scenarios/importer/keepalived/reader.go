@@ -111,8 +111,12 @@ func (r *reader) text(name string, data []byte) {
 	}
 	r.define(nil) // a definition ends with its file
 	r.open = r.open[:len(r.open)-1]
-	if !r.broken && len(r.open) > 0 && len(r.tree.stack) != depth {
-		r.halt(source.Pos{File: name, Line: n}, "the file ends inside another block than it began in; each { of an included file must be closed in it")
+	switch {
+	case r.broken || len(r.open) == 0:
+	case len(r.tree.stack) > depth:
+		r.tree.unclosed(depth, "; each { of an included file must be closed in it")
+	case len(r.tree.stack) < depth:
+		r.halt(source.Pos{File: name, Line: n}, "the file closes a block that began in the file which includes it; each } of an included file must have its { there")
 	}
 }
 

@@ -1,6 +1,7 @@
 package keepalived
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/lvslab/lvslab/topology/source"
@@ -180,11 +181,17 @@ func (t *tree) end(r *reader) {
 	if len(t.stack) == 1 {
 		return
 	}
-	if t.astray != nil {
-		r.halt(t.open.open, "the { of %s is never closed: %s in %s begins inside it", t.open.head, title(t.astray), inLine(t.astray.at(), t.open.open))
+	t.unclosed(1, "")
+}
+
+// unclosed tells which of the blocks above a depth has probably no }, and then
+// the rest.
+func (t *tree) unclosed(depth int, rest string) {
+	if t.astray != nil && slices.Contains(t.stack[depth:], t.open) {
+		t.r.halt(t.open.open, "the { of %s is never closed: %s in %s begins inside it%s", t.open.head, title(t.astray), inLine(t.astray.at(), t.open.open), rest)
 		return
 	}
-	r.halt(t.stack[1].open, "the { of %s is never closed", t.stack[1].head)
+	t.r.halt(t.stack[depth].open, "the { of %s is never closed%s", t.stack[depth].head, rest)
 }
 
 // settle looks at the last line when it is known that no { follows it.
