@@ -224,20 +224,20 @@ func (a *app) packets(dir string) (report.Sink, error) {
 
 // words are the flags that a run of the same labs needs to be the same run. Which
 // part of a whole it was does not matter to labs that are named.
-func (f *runFlags) words() []string {
+func (r *runFlags) words() []string {
 	var words []string
-	if f.kernel != runner.Auto {
-		words = append(words, "--kernel", f.kernel)
+	if r.kernel != runner.Auto {
+		words = append(words, "--kernel", r.kernel)
 	}
-	if f.repeat > 1 {
-		words = append(words, "--repeat", f.repeat.String())
+	if r.repeat > 1 {
+		words = append(words, "--repeat", r.repeat.String())
 	}
 	return words
 }
 
 // log is where lines go for a person who asked for more; nil for nowhere.
-func (f *runFlags) log(a *app) io.Writer {
-	if f.verbose && *f.format == formatText {
+func (r *runFlags) log(a *app) io.Writer {
+	if r.verbose && *r.format == formatText {
 		return a.err
 	}
 	return nil

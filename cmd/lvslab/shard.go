@@ -118,20 +118,20 @@ func (p part) String() string {
 }
 
 // part chooses the labs of this shard; all of them where there is none.
-func (f *runFlags) part(all []*scenarios.Lab) (part, error) {
-	shard, err := f.shard.resolve(os.Getenv)
+func (r *runFlags) part(all []*scenarios.Lab) (part, error) {
+	shard, err := r.shard.resolve(os.Getenv)
 	if err != nil {
 		return part{}, usageError{err}
 	}
 	if shard == nil {
-		if f.timings != "" {
+		if r.timings != "" {
 			return part{}, usageError{errors.New("--timings is what --shard goes by; without it, all labs are run")}
 		}
 		return part{labs: all, all: len(all)}, nil
 	}
 	timings := []runner.Timings{labs.Timings()}
-	if f.timings != "" {
-		measured, err := readTimings(f.timings)
+	if r.timings != "" {
+		measured, err := readTimings(r.timings)
 		if err != nil {
 			return part{}, usageError{err}
 		}

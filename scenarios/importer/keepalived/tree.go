@@ -1,7 +1,6 @@
 package keepalived
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/lvslab/lvslab/topology/source"
@@ -187,7 +186,7 @@ func (t *tree) end(r *reader) {
 // unclosed tells which of the blocks above a depth has probably no }, and then
 // the rest.
 func (t *tree) unclosed(depth int, rest string) {
-	if t.astray != nil && slices.Contains(t.stack[depth:], t.open) {
+	if t.astray != nil && t.open.open.File == t.stack[depth].open.File {
 		t.r.halt(t.open.open, "the { of %s is never closed: %s in %s begins inside it%s", t.open.head, title(t.astray), inLine(t.astray.at(), t.open.open), rest)
 		return
 	}
