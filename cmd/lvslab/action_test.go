@@ -118,6 +118,24 @@ func TestActionFails(t *testing.T) {
 	}
 }
 
+// A configuration is held against the one before: what it breaks is an annotation
+// at its own line.
+func TestActionAgainst(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	w.needKernel()
+	const before = "-A -t 10.0.0.100:80 -s wrr\n-a -t 10.0.0.100:80 -r 10.0.0.2:80 -g -w 1\n-a -t 10.0.0.100:80 -r 10.0.0.3:80 -g -w 1\n"
+	w.write("before.rules", before)
+	w.write("ipvsadm.rules", strings.Replace(before, "10.0.0.3:80 -g -w 1", "10.0.0.3:80 -g -w 3", 1))
+	with := map[string]string{"verb": "test", "labs": "ipvsadm.rules", "against": "before.rules", "binary": w.env["LVSLAB"]}
+	if status := w.use(with); status != 1 {
+		t.Fatalf("exit status %d:\n%s", status, w.out)
+	}
+	if !regexp.MustCompile(`(?m)^::error file=ipvsadm.rules,line=3[,:]`).MatchString(w.out) {
+		t.Errorf("no annotation at the line that has changed:\n%s", w.out)
+	}
+}
+
 // What an input says is no piece of a script, and no pattern of files.
 func TestActionInputs(t *testing.T) {
 	t.Parallel()
