@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -52,6 +53,19 @@ func addReports(f *pflag.FlagSet) *outputs {
 	f.Lookup("tap").NoOptDefVal = standardOutput
 	f.Lookup("json").NoOptDefVal = standardOutput
 	return o
+}
+
+// astray tells of a file that was meant for --json or --tap and, without the =,
+// became an argument of its own.
+func (o *outputs) astray(args []string) error {
+	for name, file := range map[string]string{"json": o.json, "tap": o.tap} {
+		for _, arg := range args {
+			if _, err := os.Stat(arg); file == standardOutput && filepath.Ext(arg) == "."+name && errors.Is(err, fs.ErrNotExist) {
+				return usageError{fmt.Errorf("--%s %s: its file stands behind a =; wanted --%s=%s", name, arg, name, shellWord(arg))}
+			}
+		}
+	}
+	return nil
 }
 
 // capture reports whether the run is to send the packets of its steps

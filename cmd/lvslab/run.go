@@ -63,6 +63,9 @@ file; 3 something is broken, or no kernel can run the labs; 130 interrupted.`,
 			if in != "" {
 				return a.runStepsIn(c, f, in, args)
 			}
+			if err := f.outputs.astray(args); err != nil {
+				return err
+			}
 			sel := pick(args)
 			for i := range sel.files {
 				sel.files[i].Set = set

@@ -67,6 +67,9 @@ interrupted.`,
 			if err != nil {
 				return usageError{err}
 			}
+			if err := f.outputs.astray(args); err != nil {
+				return err
+			}
 			if c.Flags().Changed("against") {
 				err = t.against(args, old)
 			} else {

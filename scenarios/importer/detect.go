@@ -58,6 +58,8 @@ func kindOfLine(line string) (config.Kind, error) {
 		return "", nil // to both of them
 	case first == "ipvsadm", strings.HasSuffix(first, "/ipvsadm"), strings.HasPrefix(first, "-"):
 		return config.IPVSAdm, nil
+	case strings.HasPrefix(line, `{"version":`), strings.HasPrefix(line, "TAP version "):
+		return "", errors.New("this is a report of lvslab's, and not a configuration; a file to write it to stands behind a =: --json=FILE, --tap=FILE")
 	case first == "IP" && strings.Contains(line, "Virtual Server version"), first == "Prot" && strings.Contains(line, "LocalAddress:Port"):
 		return "", errors.New("this is a table as ipvsadm -L shows it, which leaves out half of it; save it with ipvsadm -S -n")
 	case line[0] == '!', line[0] == '@', line[0] == '$', line[0] == '~', line[0] == '}', strings.HasSuffix(line, "{"):
