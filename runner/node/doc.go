@@ -41,7 +41,7 @@ const (
 	Timeout     Result = "timeout"     // no answer in time, connecting or reading
 	Refused     Result = "refused"     // ECONNREFUSED
 	Reset       Result = "reset"       // ECONNRESET, EPIPE, ECONNABORTED
-	Unreachable Result = "unreachable" // EHOSTUNREACH, ENETUNREACH, EHOSTDOWN, ENONET
+	Unreachable Result = "unreachable" // EHOSTUNREACH, ENETUNREACH, EHOSTDOWN, ENONET, ENOPROTOOPT
 	Failed      Result = "error"       // anything else; the Err beside it says what
 )
 
@@ -59,7 +59,8 @@ func classify(err error) Result {
 			return Refused
 		case unix.ECONNRESET, unix.EPIPE, unix.ECONNABORTED:
 			return Reset
-		case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENONET:
+		case unix.EHOSTUNREACH, unix.ENETUNREACH, unix.EHOSTDOWN, unix.ENONET,
+			unix.ENOPROTOOPT: // ICMP's protocol unreachable: a tunnel that the server does not know
 			return Unreachable
 		}
 	}
