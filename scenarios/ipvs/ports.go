@@ -1,9 +1,25 @@
 package ipvs
 
+import (
+	"net"
+	"os"
+)
+
+// lookupPort finds a port by a service's name in the system's list of services,
+// as ipvsadm does, or 0. Where the system has none, as in small containers, the
+// usual names stand in for it.
+func lookupPort(network, name string) int {
+	if n, err := net.LookupPort(network, name); err == nil {
+		return n
+	}
+	if _, err := os.Stat("/etc/services"); err == nil {
+		return 0 // ipvsadm would not know it either
+	}
+	return usualPort(network, name)
+}
+
 // usualPort is the port of a service that is often balanced, by its name in
-// IANA's list, or 0. It stands in for a system's list of services
-// (/etc/services) where there is none, as in small containers; what the
-// system's list says counts first.
+// IANA's list, or 0.
 func usualPort(network, name string) int {
 	ports := map[string]int{
 		"amqp": 5672, "amqps": 5671, "domain": 53, "domain-s": 853, "ftp": 21, "ftp-data": 20, "ftps": 990,
@@ -13,7 +29,10 @@ func usualPort(network, name string) int {
 		"submission": 587, "submissions": 465, "syslog-tls": 6514, "telnet": 23, "webcache": 8080,
 		"www": 80, "xmpp-client": 5222, "xmpp-server": 5269,
 	}
-	if network == "udp" {
+	switch network {
+	case "sctp":
+		ports = map[string]int{"amqp": 5672}
+	case "udp":
 		ports = map[string]int{
 			"domain": 53, "domain-s": 853, "https": 443, "ldap": 389, "nfs": 2049, "ntp": 123, "openvpn": 1194,
 			"radius": 1812, "radius-acct": 1813, "rtsp": 554, "sip": 5060, "sip-tls": 5061, "snmp": 161,

@@ -291,10 +291,7 @@ func parsePort(text string, p Protocol) (uint16, error) {
 	if p == 0 {
 		network = "tcp"
 	}
-	if n, err = net.LookupPort(network, text); err != nil {
-		n = usualPort(network, text)
-	}
-	if n == 0 {
+	if n = lookupPort(network, text); n == 0 {
 		return 0, fmt.Errorf("port %.40q is neither a number nor a %s service of this system", text, network)
 	}
 	return uint16(n), nil //nolint:gosec // LookupPort answers ports
