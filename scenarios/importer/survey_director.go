@@ -31,6 +31,7 @@ func (s *surveyor) makeDirector() {
 		m.links = append(m.links, link{device: devices.named(d.Name), network: m.links[0].network})
 	}
 	s.speak(m)
+	s.float(m)
 	if s.shape == routed {
 		for _, f := range s.families() {
 			if gateway := s.home[f].routerAddr[f]; gateway.IsValid() {

@@ -136,6 +136,27 @@ func (s *surveyor) speak(m *machine) {
 	}
 }
 
+// float gives the director the addresses of its VRRP that are no service's, such as
+// the gateway of real servers behind NAT, on the link to their network. The real
+// keepalived brings them itself.
+func (s *surveyor) float(m *machine) {
+	if s.w.managedBy != "" {
+		return
+	}
+	for _, a := range s.c.Addresses {
+		addr, seg := a.Prefix.Addr(), s.segmentOf(a.Prefix.Addr())
+		if seg == nil || carries(m, addr) != nil || s.hosts[addr] != nil ||
+			slices.ContainsFunc(s.w.services, func(p *placed) bool { return slices.Contains(p.vips, addr) }) {
+			continue
+		}
+		i := slices.IndexFunc(m.links, func(k link) bool { return k.network == seg.name && len(k.addresses) > 0 })
+		at := slices.IndexFunc(seg.prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
+		if i >= 0 && at >= 0 {
+			m.links[i].addresses = append(m.links[i].addresses, linkAddress{netip.PrefixFrom(addr, seg.prefixes[at].Bits()), a.Pos})
+		}
+	}
+}
+
 // carries is the link of a machine that has an address, nil for none.
 func carries(m *machine, a netip.Addr) *link {
 	for i := range m.links {
