@@ -149,7 +149,10 @@ func (s *surveyor) float(m *machine) {
 			slices.ContainsFunc(s.w.services, func(p *placed) bool { return slices.Contains(p.vips, addr) }) {
 			continue
 		}
-		i := slices.IndexFunc(m.links, func(k link) bool { return k.network == seg.name && len(k.addresses) > 0 })
+		device := s.devices.named(a.Device)
+		i := slices.IndexFunc(m.links, func(k link) bool {
+			return k.network == seg.name && len(k.addresses) > 0 && (device == "" || k.device == device)
+		})
 		at := slices.IndexFunc(seg.prefixes, func(p netip.Prefix) bool { return p.Contains(addr) })
 		if i >= 0 && at >= 0 {
 			m.links[i].addresses = append(m.links[i].addresses, linkAddress{netip.PrefixFrom(addr, seg.prefixes[at].Bits()), a.Pos})

@@ -20,7 +20,7 @@ func TestSpeakers(t *testing.T) {
 		{"its own network", "unicast_src_ip 10.5.0.9", "10.5.0.100/24", "eth7: lan 10.5.0.9/24", ""},
 		{"that of the real servers", "mcast_src_ip 10.5.0.9", "10.5.0.100", "eth7: lan 10.5.0.9/24", ""},
 		{"peers", "unicast_src_ip 10.5.0.9\nunicast_peer {\n10.5.0.254\n10.5.0.253\n}", "10.5.0.100", "eth7: lan 10.5.0.9/24", ""},
-		{"another device's", "unicast_src_ip 10.5.0.9", "10.5.0.100/24 dev s1\n10.6.0.1/24", "s1: lan 10.5.0.9/24, eth7: front 10.6.0.2/24", "speaks from 10.5.0.9, which the director has on s1 in the lab"},
+		{"another device's", "unicast_src_ip 10.5.0.9", "10.5.0.100/24 dev s1\n10.6.0.1/24", "s1: lan 10.5.0.9/24, eth7: front 10.6.0.2/24 10.6.0.1/24", "speaks from 10.5.0.9, which the director has on s1 in the lab"},
 		{
 			"one more network", "unicast_src_ip 192.168.9.9", "10.5.0.100/24", "eth7: lan 10.5.0.1/24 192.168.9.9/24",
 			"network lan has 192.168.9.0/24 as well, from the address that vrrp_instance V speaks from (192.168.9.9)",
@@ -29,7 +29,7 @@ func TestSpeakers(t *testing.T) {
 			"a network of its own", "unicast_src_ip 192.168.9.9", "10.5.0.100/24 dev s1", "s1: lan 10.5.0.1/24, eth7: front 192.168.9.9/24",
 			"network front is 192.168.9.0/24, from the address that vrrp_instance V speaks from (192.168.9.9)",
 		},
-		{"link-local", "mcast_src_ip fe80::9", "10.5.0.100/24\n2001:db8::1/64", "eth7: lan 10.5.0.1/24 2001:db8::2/64 fe80::9/64", ""},
+		{"link-local", "mcast_src_ip fe80::9", "10.5.0.100/24\n2001:db8::1/64", "eth7: lan 10.5.0.1/24 2001:db8::2/64 fe80::9/64 2001:db8::1/64", ""},
 		{"the virtual IP", "unicast_src_ip 10.5.0.100", "10.5.0.100/24", "eth7: lan 10.5.0.1/24", ""},
 		{"a real server", "unicast_src_ip 10.5.0.11", "10.5.0.100/24", "eth7: lan 10.5.0.1/24", "real_server 10.5.0.11 is the director itself"},
 	} {

@@ -26,7 +26,7 @@ func TestDirectorDevices(t *testing.T) {
 		"10.5.0.100 dev tunl0":                "eth0: lan 10.5.0.1/24; device tunl0 is called eth0 in the lab, since every node has a tunl0 by itself",
 		"10.5.0.100/24 dev bond0.7":           "bond0.7: lan 10.5.0.1/24",
 		"10.5.0.100/24 dev 0eth:1":            "eth-1: lan 10.5.0.1/24; device 0eth:1 is called eth-1 in the lab, since a lab's devices have letters, digits, -, _ and dots in their names, at most 15 in all, and begin with a letter",
-		"10.5.0.100 dev ETH0\n10.9.0.1/24":    "ETH0: lan 10.5.0.1/24, eth0: front 10.9.0.2/24",
+		"10.5.0.100 dev ETH0\n10.9.0.1/24":    "ETH0: lan 10.5.0.1/24, eth0: front 10.9.0.2/24 10.9.0.1/24",
 		"10.5.0.100/24\n10.5.0.101/24 dev s1": "eth0: lan 10.5.0.1/24, s1: lan",
 	} {
 		got, lab := loaded(t, readString(t, carrying(strings.Split(lines, "\n")...)), DraftOptions{})
