@@ -53,14 +53,25 @@ func (i *initState) police() func(*table) {
 func (i *initState) judge(t *table) {
 	all := t.processes()
 	if len(all) > nodeProcesses {
+		// Late on a busy machine. All of them stand still while it is found out
+		// whose they are, so that only who made too many is killed for it.
+		_ = unix.Kill(-1, unix.SIGSTOP)
+		defer func() { _ = unix.Kill(-1, unix.SIGCONT) }()
+		all = t.processes()
+	}
+	if !i.judgeEach(t, all) && len(all) > nodeProcesses {
 		i.mu.Lock()
 		for _, p := range i.running {
 			p.note = tooMany("the node", nodeProcesses)
 		}
 		i.mu.Unlock()
 		_ = unix.Kill(-1, unix.SIGKILL)
-		return
 	}
+}
+
+// judgeEach kills the programs that have too many, and what was left behind if
+// that is too much. It reports whether there was any such.
+func (i *initState) judgeEach(t *table, all []process) (found bool) {
 	i.mu.Lock()
 	programs := make([]*started, 0, len(i.running))
 	for _, p := range i.running {
@@ -69,6 +80,7 @@ func (i *initState) judge(t *table) {
 	i.mu.Unlock()
 	for _, p := range programs {
 		if len(membersOf(all, p.pid)) > p.limit {
+			found = true
 			i.mu.Lock()
 			p.note = tooMany("the program", p.limit)
 			i.mu.Unlock()
@@ -77,6 +89,7 @@ func (i *initState) judge(t *table) {
 	}
 	strays := func(all []process) []int { return strangers(all, programs) }
 	if len(strays(all)) > strayProcesses {
+		found = true
 		i.mu.Lock()
 		for _, p := range programs {
 			p.note = tooMany("what was left in the background", strayProcesses)
@@ -84,6 +97,7 @@ func (i *initState) judge(t *table) {
 		i.mu.Unlock()
 		i.killStill(t, strays)
 	}
+	return found
 }
 
 // killStill is killAll with all processes of the node stopped meanwhile: on

@@ -327,7 +327,6 @@ func TestProgramForkBomb(t *testing.T) {
 	f := newFiles(t, "web1")
 	other := line(f, t, "echo ready; read x; echo $x")
 	other.expect("ready")
-	all := false // of the node were killed
 	for name, bomb := range map[string]Program{
 		"plain":     {Args: []string{"sh", "-c", "b() { b | b & }; b; sleep 1000"}, Limit: 64},
 		"terminal":  {Args: []string{"bash", "-c", "b() { b | b & }; b; sleep 1000"}, TTY: true},
@@ -338,13 +337,6 @@ func TestProgramForkBomb(t *testing.T) {
 		if got := s.out.String() + s.err.String(); ended.Signal != "KILL" || !strings.Contains(got, "processes at once") {
 			t.Errorf("%s: %+v, %.500q", name, ended, got)
 		}
-		all = all || strings.Contains(s.out.String()+s.err.String(), "the node had more")
-	}
-	if all {
-		// The police was late on a busy machine, and the bomb had come to the
-		// bound of the whole node, which spares nobody.
-		other.wantEnd(Ended{Code: 128 + 9, Signal: "KILL"})
-		return
 	}
 	other.say("alive\n")
 	other.expect("alive")
